@@ -1,0 +1,69 @@
+"""How a picture was executed: what does not name it, but fixes its bytes."""
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import torch
+
+from featviz.errors import NotAvailable, OutOfRange, UnknownName
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Slots, device, precision, threads and versions of one rendering.
+
+    `dtype` is the network's; pictures, transforms and optimizer are at least float32. `weights`
+    is the word or file that the network was loaded with.
+    """
+
+    slots: int
+    device: str
+    dtype: str
+    threads: int
+    weights: str
+    versions: tuple[tuple[str, str], ...]
+
+    def differences(self, other: "Execution") -> list[str]:
+        """What is not the same, in words: "torch 2.11.0 instead of 2.9.0"."""
+        mine = {**self.__dict__, **dict(self.versions)}
+        theirs = {**other.__dict__, **dict(other.versions)}
+        return [
+            f"{name} {theirs.get(name)} instead of {value}"
+            for name, value in mine.items()
+            if name != "versions" and theirs.get(name) != value
+        ]
+
+
+def execution(
+    *, slots: int, device: str = "cpu", dtype: str = "float32", weights: str = "default"
+) -> Execution:
+    """The execution on this machine. Raises UnknownName, OutOfRange, NotAvailable."""
+    if slots < 1:
+        raise OutOfRange("slots", slots, low=1, high="any", where="a batch")
+    if dtype not in DTYPES:
+        raise UnknownName("dtype", dtype, DTYPES)
+    check_device(device)
+    versions = (
+        ("featviz", version("featviz")),
+        ("torch", torch.__version__),
+        ("processor", platform.machine()),
+    )
+    return Execution(slots, device, dtype, torch.get_num_threads(), weights, versions)
+
+
+def check_device(device: str) -> torch.device:
+    """The device of a name. Raises UnknownName, NotAvailable."""
+    kind = device.partition(":")[0]
+    there = ["cpu"]
+    if torch.cuda.is_available():
+        there += ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        there.append("mps")
+    if kind not in ("cpu", "cuda", "mps"):
+        raise UnknownName("device", device, ["cpu", "cuda", "mps"])
+    if device not in there:
+        raise NotAvailable(f"the device {device!r}", there=f"there is: {', '.join(there)}")
+    return torch.device(device)

@@ -1,0 +1,72 @@
+"""The reference loop: what featviz does to make one recipe's pictures, readable in one sitting.
+
+This is the definition. The batched loop in `batch` is tested equal to it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from featviz.engine.recipe import Recipe
+from featviz.engine.redirect import redirected
+from featviz.engine.seen import see
+from featviz.network.network import Network
+from featviz.network.recording import Prefix
+from featviz.shapes import Images, PerImage
+
+
+@dataclass(frozen=True)
+class Step:
+    """The pictures that a step saw, before it changed them, and their values."""
+
+    number: int
+    images: Images
+    values: PerImage
+
+
+def optimize(
+    network: Network, recipe: Recipe, *, dtype: torch.dtype = torch.float32
+) -> Iterator[Step]:
+    """The steps of one recipe; after the last, one more Step with the finished pictures.
+
+    The last step's values are those of the clean pictures: no transforms. The recipe's `stop`
+    is the batched loop's to apply.
+    """
+    device = network.device
+    seeds = torch.arange(recipe.seed, recipe.seed + recipe.count, device=device)
+    parameters = recipe.parameterization.initial(seeds, recipe.shape, dtype=dtype)
+    optimizer = torch.optim.Adam(
+        [parameters.requires_grad_()],
+        betas=(recipe.optimizer.beta1, recipe.optimizer.beta2),
+        eps=recipe.optimizer.epsilon,
+        maximize=True,
+    )
+    rows, columns = recipe.transforms.output_size(recipe.shape.rows, recipe.shape.columns)
+    prefix = Prefix(network, recipe.objective.layers, rows=rows, columns=columns)
+
+    for number in range(recipe.steps):
+        steps = torch.full_like(seeds, number)
+        images = recipe.parameterization.decode(parameters)
+        shown = recipe.transforms.apply(images, recipe.transforms.draw(seeds, steps))
+        substitute = redirected if number < recipe.redirected_steps else None
+        recorded = prefix(network.to_input(shown), substitute=substitute)
+        values = recipe.objective(see(recorded, prefix.layers, images, count=recipe.count))
+        yield Step(number, images.detach(), values.detach())
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.optimizer.rate(number, recipe.steps)
+        optimizer.zero_grad()
+        values.sum().backward()  # a sum: each image keeps its own gradient
+        optimizer.step()
+
+    with torch.no_grad():
+        images = recipe.parameterization.decode(parameters)
+        yield Step(recipe.steps, images, clean_values(network, recipe, images))
+
+
+def clean_values(network: Network, recipe: Recipe, images: Tensor) -> PerImage:
+    """The objective's values for pictures in [0, 1] as they are, without transforms."""
+    prefix = Prefix(network, recipe.objective.layers, rows=images.shape[2], columns=images.shape[3])
+    recorded = prefix(network.to_input(images))
+    return recipe.objective(see(recorded, prefix.layers, images, count=recipe.count))

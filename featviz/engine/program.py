@@ -1,0 +1,67 @@
+"""The objectives of a batch, each row its own, as a few calls that serve all rows at once."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from featviz.engine.algebra import Objective, Own, Term, stacked
+from featviz.engine.seen import IMAGE, Grid, Seen
+from featviz.shapes import PerImage
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One evaluation for the rows that `weights` are not zero of; the others' result is dropped."""
+
+    term: Term
+    own: Own
+    is_mine: Tensor
+    weights: Tensor
+
+
+class Program:
+    """Evaluates a different objective in each row, without a loop over rows.
+
+    Terms of the same group (class, layer, settings) are evaluated together, over all rows of
+    the batch so that shapes never depend on who is in it; a row that has several terms of one
+    group takes part in several calls. What a row gets is the sum of its own weighted terms.
+    """
+
+    def __init__(
+        self, objectives: Sequence[Objective], grids: dict[str, Grid], *, like: Tensor
+    ) -> None:
+        _, channels, rows, columns = like.shape
+        self._grids = {**grids, IMAGE: Grid(channels, rows, columns)}
+        slots: dict[tuple[tuple[Hashable, ...], int], dict[int, tuple[float, Term]]] = {}
+        for row, objective in enumerate(objectives):
+            met: dict[tuple[Hashable, ...], int] = {}
+            for weight, term in objective.terms:
+                ordinal = met.get(term.group, 0)
+                met[term.group] = ordinal + 1
+                slots.setdefault((term.group, ordinal), {})[row] = (weight, term)
+        # A row's own order of summation must not depend on its mates': sort by content.
+        ordered = sorted(slots.items(), key=lambda item: (repr(item[0][0]), item[0][1]))
+        self._calls = [self._call(members, len(objectives), like) for _, members in ordered]
+
+    def __call__(self, seen: Seen) -> PerImage:
+        """The value of each row's objective."""
+        total = torch.zeros(
+            seen.images.shape[0], dtype=seen.images.dtype, device=seen.images.device
+        )
+        for call in self._calls:
+            values = call.term.evaluate(seen, call.own).to(total.dtype)
+            total = total + call.weights * torch.where(call.is_mine, values, 0)
+        return total
+
+    def _call(self, members: dict[int, tuple[float, Term]], count: int, like: Tensor) -> _Call:
+        anyone = next(iter(members.values()))[1]
+        terms = [members.get(row, (0.0, anyone))[1] for row in range(count)]
+        weights = [members.get(row, (0.0, anyone))[0] for row in range(count)]
+        return _Call(
+            term=anyone,
+            own=stacked([term.own(self._grids) for term in terms], like=like),
+            is_mine=torch.tensor([row in members for row in range(count)], device=like.device),
+            weights=torch.tensor(weights, dtype=like.dtype, device=like.device),
+        )

@@ -1,0 +1,217 @@
+"""Everything that decides the pixels of a picture, as data with a digest."""
+
+import hashlib
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from featviz.engine import algebra, custom, objectives, penalties, serial
+from featviz.engine.algebra import Objective
+from featviz.errors import DoesNotFit, Malformed, OutOfRange
+from featviz.image import parameterizations, transforms, warp
+from featviz.image.parameterizations import Fourier, Parameterization, Shape
+from featviz.image.spectrum import lucid_gain_sd
+from featviz.image.transforms import Stack, lucid, standard
+from featviz.network.network import Network
+
+FORMAT = 1
+"""Of the JSON; a reader refuses other ones."""
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Gradient ascent with Adam's step; each picture has its own state.
+
+    Source: Kingma and Ba 2015, "Adam". With `decays` the rate falls as half a cosine from
+    `learning_rate` to 0 over the steps of the recipe (Loshchilov and Hutter 2017, "SGDR").
+    """
+
+    learning_rate: float = 0.1
+    decays: bool = True
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        """Raises OutOfRange."""
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise OutOfRange(
+                "learning_rate", self.learning_rate, low="above 0", high="any", where="Adam"
+            )
+        for name, value in (("beta1", self.beta1), ("beta2", self.beta2)):
+            if not 0 <= value < 1:
+                raise OutOfRange(name, value, low=0, high="below 1", where="Adam")
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate of a step, counted from 0, among `steps`."""
+        share = 0.5 * (1 + math.cos(math.pi * step / steps)) if self.decays else 1.0
+        return self.learning_rate * share
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """Stop a picture when the mean value over `window` steps rises by less than `tolerance`.
+
+    The rise is taken from one window to the next, relative to the size of the value, and only
+    looked at after `minimum` steps; the recipe's own steps are the maximum.
+    """
+
+    minimum: int = 64
+    window: int = 16
+    tolerance: float = 0.01
+
+    def __post_init__(self) -> None:
+        """Raises OutOfRange."""
+        if self.window < 1 or self.minimum < 1:
+            raise OutOfRange(
+                "window or minimum", (self.window, self.minimum), low=1, high="any", where="Plateau"
+            )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is asked for: the same recipe is the same picture, up to rounding.
+
+    `network` is the fingerprint, `network_name` how to load it (not part of the digest). A
+    recipe of `count` above 1 is that many pictures, with seeds `seed`, `seed + 1`, ..., which a
+    coupled objective compares. `redirected_steps`: rectifiers have redirected gradients in the
+    first so many steps.
+    """
+
+    network: str
+    network_name: str
+    objective: Objective
+    shape: Shape
+    parameterization: Parameterization = field(default_factory=Fourier)
+    transforms: Stack = field(default_factory=standard)
+    optimizer: Adam = field(default_factory=Adam)
+    steps: int = 128
+    stop: Plateau | None = None
+    seed: int = 0
+    count: int = 1
+    redirected_steps: int = 16
+
+    def __post_init__(self) -> None:
+        """Raises OutOfRange, DoesNotFit."""
+        for name, value, low in (
+            ("steps", self.steps, 1),
+            ("count", self.count, 1),
+            ("redirected_steps", self.redirected_steps, 0),
+        ):
+            if value < low:
+                raise OutOfRange(name, value, low=low, high="any", where="a recipe")
+        if not 0 <= self.seed < 2**62:
+            raise OutOfRange("seed", self.seed, low=0, high="2**62 - 1", where="a recipe")
+        if self.count == 1 and self.objective.is_coupled:
+            raise DoesNotFit(
+                "an objective that compares pictures",
+                got="count 1",
+                expected="a count of 2 or more",
+            )
+
+    @property
+    def digest(self) -> str:
+        """32 hexadecimal digits that name what is asked for."""
+        data = {k: v for k, v in self.to_data().items() if k != "network_name"}
+        return hashlib.sha256(serial.canonical(data).encode()).hexdigest()[:32]
+
+    def to_data(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return {"format": FORMAT, **VOCABULARY.to_data(self)}
+
+    def to_json(self) -> str:
+        """Its canonical JSON."""
+        return serial.canonical(self.to_data())
+
+    @classmethod
+    def from_data(cls, data: Any) -> "Recipe":
+        """The recipe that `to_data` wrote. Raises Malformed, UnknownName, DoesNotFit."""
+        if not isinstance(data, dict) or data.get("format") != FORMAT or data.get("is") != "Recipe":
+            raise Malformed("a recipe", str(data)[:60], expected=f"a recipe of format {FORMAT}")
+        return VOCABULARY.from_data({k: v for k, v in data.items() if k != "format"})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Recipe":
+        """The recipe of a JSON text. Raises Malformed, UnknownName, DoesNotFit."""
+        return cls.from_data(serial.parsed(text, "a recipe"))
+
+
+def default_recipe(network: Network, objective: Objective, **settings: Any) -> Recipe:
+    """A recipe at the network's native size with the default settings, and any given ones.
+
+    `settings` are fields of Recipe, and `size`: a side in pixels or (rows, columns). Networks
+    that are not of three channels get plain color.
+
+    Raises DoesNotFit, UnknownName, OutOfRange; the objective is resolved and checked.
+    """
+    size = settings.pop("size", None)
+    rows, columns = (size, size) if isinstance(size, int) else size or network.size
+    channels = network.preprocessing.channels
+    settings.setdefault(
+        "parameterization", Fourier(color="decorrelated" if channels == 3 else "plain")
+    )
+    return Recipe(
+        network=network.fingerprint,
+        network_name=network.name,
+        objective=objective.resolve(network),
+        shape=Shape(channels, rows, columns),
+        **settings,
+    )
+
+
+def lucid_preset(recipe: Recipe) -> Recipe:
+    """The same picture with Lucid's settings: 512 steps of Adam at .05, its transforms, its noise.
+
+    Source: tensorflow/lucid 0.3.10, optvis/render.py and param/spatial.py. The learning rate is
+    carried over to our unit gain, so that a step moves the picture as far as Lucid's does.
+    Deviation: the spectrum's coefficients are Hartley's, and each picture draws its own
+    transforms.
+    """
+    gain = lucid_gain_sd(recipe.shape.rows, recipe.shape.columns)
+    color = "decorrelated" if recipe.shape.channels == 3 else "plain"
+    return replace(
+        recipe,
+        parameterization=Fourier(sd=0.0028, color=color),
+        transforms=lucid(),
+        optimizer=Adam(learning_rate=0.05 * gain, decays=False),
+        steps=512,
+    )
+
+
+VOCABULARY = serial.Vocabulary(
+    [
+        Recipe,
+        Adam,
+        Plateau,
+        Shape,
+        algebra.WeightedSum,
+        custom.Custom,
+        objectives.Channel,
+        objectives.Neuron,
+        objectives.DeepDream,
+        objectives.Direction,
+        objectives.NeuronDirection,
+        objectives.TensorDirection,
+        objectives.Logit,
+        objectives.Likeness,
+        objectives.Misalignment,
+        penalties.TotalVariation,
+        penalties.L1,
+        penalties.L2,
+        penalties.Roughness,
+        penalties.ImageDistance,
+        parameterizations.Pixel,
+        parameterizations.Fourier,
+        transforms.Stack,
+        transforms.Pad,
+        transforms.Crop,
+        transforms.Jitter,
+        transforms.Scale,
+        transforms.Rotate,
+        transforms.Flip,
+        transforms.Noise,
+        transforms.Blur,
+        warp.Reflect,
+        warp.Fill,
+    ]
+)

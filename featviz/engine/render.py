@@ -1,0 +1,169 @@
+"""Recipes to pictures: the one entrance to the engine."""
+
+import contextlib
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from featviz.engine.algebra import Objective
+from featviz.engine.batch import Finished, batch_key, check, optimize_batch, score_batch
+from featviz.engine.execution import DTYPES, Execution, check_device, execution
+from featviz.engine.expressions import is_expression, parse_objective
+from featviz.engine.objectives import of_unit
+from featviz.engine.picture import Picture, Pictures, Verdict
+from featviz.engine.recipe import Recipe, default_recipe
+from featviz.errors import DoesNotFit
+from featviz.network.network import Network
+
+DEFAULT_SLOTS = 16
+
+Wish = str | Objective | Recipe
+"""A selection of units, an expression, an objective, or a whole recipe."""
+
+
+def render(
+    network: Network,
+    what: Wish | Sequence[Wish],
+    *,
+    slots: int | None = None,
+    device: str | None = None,
+    dtype: str = "float32",
+    weights: str = "default",
+    **settings: Any,
+) -> Pictures:
+    """Pictures that maximize what is asked for, in the order in which it is asked.
+
+    `what`: one or several of a selection ("blocks.4:17", "blocks.2:0-15"), an expression
+    ("channel(blocks.4, 7) - 0.5 * channel(blocks.4, 3)"), an objective or a recipe. `settings`
+    are fields of Recipe and `size` (pixels); they do not touch whole recipes. `slots`: rows of
+    a batch; by default the number of pictures, at most 16.
+
+    Raises a FeatvizError before the first step where anything asked for is not there.
+    """
+    asked = [what] if isinstance(what, (str, Objective, Recipe)) else list(what)
+    recipes = [each for wish in asked for each in recipes_of(network, wish, **settings)]
+    pictures = sum(recipe.count for recipe in recipes)
+    how = execution(
+        slots=max(1, min(pictures, DEFAULT_SLOTS)) if slots is None else slots,
+        device=network.device.type if device is None else device,
+        dtype=dtype,
+        weights=weights,
+    )
+    made = {(p.recipe.digest, p.index): p for p in render_each(network, recipes, how)}
+    return Pictures([made[r.digest, index] for r in recipes for index in range(r.count)])
+
+
+def recipes_of(network: Network, wish: Wish, **settings: Any) -> list[Recipe]:
+    """The recipes that a wish stands for. Raises Malformed, UnknownName, OutOfRange, DoesNotFit."""
+    if isinstance(wish, Recipe):
+        return [wish]
+    if isinstance(wish, Objective):
+        return [default_recipe(network, wish, **settings)]
+    if is_expression(wish):
+        return [default_recipe(network, parse_objective(wish), **settings)]
+    return [default_recipe(network, of_unit(unit), **settings) for unit in network.units(wish)]
+
+
+def render_each(network: Network, recipes: Iterable[Recipe], how: Execution) -> Iterator[Picture]:
+    """Pictures as they finish, each recipe once; batches hold what can be rowed together.
+
+    A picture depends on its recipe and on `how` alone: batches are filled up to the slots with
+    copies of their last row, whose results are dropped.
+
+    Raises a FeatvizError before the first step where a recipe does not fit the network.
+    """
+    placed = network.at(check_device(how.device), DTYPES[how.dtype])
+    judge = network.at(check_device(how.device), torch.float32)
+    for group in _planned(placed, recipes, how):
+        with reproducible():
+            filled = group + [group[-1]] * (_per_batch(group[0], how) - len(group))
+            finished = optimize_batch(placed, filled)
+            pixels = hwc_uint8_from_images(finished.images)
+            shown = images_from_hwc_uint8(pixels).to(finished.images.device)
+            scores = score_batch(judge, filled, shown)
+        yield from _pictures(group, finished, pixels, scores, how)
+
+
+@contextlib.contextmanager
+def reproducible() -> Iterator[None]:
+    """CUDA's convolutions chosen for the same bits at every run, as far as cuDNN has them."""
+    flags = torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
+    with flags:
+        yield
+
+
+def hwc_uint8_from_images(images: Tensor) -> NDArray[np.uint8]:
+    """Pictures in [0, 1] as (batch, row, column, channel) bytes, rounded to the nearest."""
+    bounded = images.detach().nan_to_num(nan=0.5).clamp(0, 1)
+    return (bounded * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def images_from_hwc_uint8(pixels: NDArray[np.uint8]) -> Tensor:
+    """Float32 pictures in [0, 1] from bytes."""
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+
+
+def _per_batch(recipe: Recipe, how: Execution) -> int:
+    """How many recipes of this count the slots take."""
+    if recipe.count > how.slots:
+        raise DoesNotFit(
+            "the slots", got=how.slots, expected=f"at least the {recipe.count} coupled pictures"
+        )
+    return how.slots // recipe.count
+
+
+def _planned(network: Network, recipes: Iterable[Recipe], how: Execution) -> list[list[Recipe]]:
+    """Batches: recipes of one key, shallow prefixes first, so that like depths go together."""
+    by_key: dict[Hashable, list[tuple[int, Recipe]]] = {}
+    for recipe in {recipe.digest: recipe for recipe in recipes}.values():
+        if recipe.network != network.fingerprint:
+            raise DoesNotFit(
+                f"a recipe for {recipe.network_name}",
+                got=f"network {network.name} with fingerprint {network.fingerprint}",
+                expected=recipe.network,
+            )
+        by_key.setdefault(batch_key(recipe), []).append((check(network, recipe), recipe))
+    batches = []
+    for members in by_key.values():
+        ordered = [recipe for _, recipe in sorted(members, key=lambda member: member[0])]
+        size = _per_batch(ordered[0], how)
+        batches += [ordered[at : at + size] for at in range(0, len(ordered), size)]
+    return batches
+
+
+def _pictures(
+    recipes: Sequence[Recipe],
+    finished: Finished,
+    pixels: NDArray[np.uint8],
+    scores: Tensor,
+    how: Execution,
+) -> Iterator[Picture]:
+    course = finished.course.double().cpu().numpy()
+    steps = finished.steps.tolist()
+    finite, moved = finished.is_finite.tolist(), finished.moved.tolist()
+    row = 0
+    for recipe in recipes:
+        for index in range(recipe.count):
+            yield Picture(
+                pixels=pixels[row],
+                recipe=recipe,
+                index=index,
+                score=float(scores[row]),
+                course=tuple(course[: steps[row], row].tolist()),
+                steps=steps[row],
+                verdict=_verdict(is_finite=finite[row], moved=moved[row]),
+                execution=how,
+            )
+            row += 1
+
+
+def _verdict(*, is_finite: bool, moved: bool) -> Verdict:
+    if not is_finite:
+        return "not finite"
+    return "rendered" if moved else "dead"

@@ -1,0 +1,114 @@
+"""Frozen values to JSON and back: recipes, objectives, parameterizations, transforms."""
+
+import json
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from featviz.errors import DoesNotFit, Malformed, UnknownName
+
+Data = Any
+"""What JSON can hold."""
+
+
+class Vocabulary:
+    """The classes that may stand in a file, by their name."""
+
+    def __init__(self, classes: Iterable[type]) -> None:
+        self._classes: Mapping[str, type] = {each.__name__: each for each in classes}
+
+    def to_data(self, value: object) -> Data:
+        """`value` with each dataclass as {"is": its name, field: ...} and tuples as lists."""
+        if is_dataclass(value) and not isinstance(value, type):
+            hints = get_type_hints(type(value))
+            data = {
+                each.name: self.to_data(_widened(getattr(value, each.name), hints[each.name]))
+                for each in fields(value)
+                if each.compare
+            }
+            return {"is": type(value).__name__, **data}
+        if isinstance(value, (tuple, list)):
+            return [self.to_data(each) for each in value]
+        return value
+
+    def from_data(self, data: Data) -> Any:
+        """The value that `to_data` wrote. Raises UnknownName, DoesNotFit, Malformed."""
+        if isinstance(data, list):
+            return tuple(self.from_data(each) for each in data)
+        if not isinstance(data, dict):
+            return data
+        name = data.get("is")
+        if not isinstance(name, str) or name not in self._classes:
+            raise UnknownName("kind of value", str(name), self._classes)
+        given = {key: self.from_data(value) for key, value in data.items() if key != "is"}
+        return _made(self._classes[name], given)
+
+
+def _made(kind: type, given: dict[str, Any]) -> Any:
+    """A value of `kind`, its fields checked against their annotations."""
+    known = {each.name for each in fields(kind) if each.compare}
+    hints = get_type_hints(kind)
+    for key, value in given.items():
+        if key not in known:
+            raise UnknownName(f"field of {kind.__name__}", key, known)
+        if not _fits(value, hints[key]):
+            got, expected = repr(value)[:60], _words(hints[key])
+            raise DoesNotFit(f"{kind.__name__}.{key}", got=got, expected=expected)
+    try:
+        return kind(**given)
+    except TypeError as error:
+        raise DoesNotFit(
+            f"a stored {kind.__name__}", got=sorted(given), expected=str(error)
+        ) from error
+
+
+def canonical(data: Data) -> str:
+    """JSON with sorted keys and no spaces: the same text for the same content."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def parsed(text: str, what: str) -> Data:
+    """The JSON content of `text`. Raises Malformed."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise Malformed(what, text[:60], expected=f"JSON ({error})") from error
+
+
+def _widened(value: object, hint: Any) -> object:
+    """Whole numbers as floats where floats are meant: equal values must be equal text."""
+    if hint is float and isinstance(value, int):
+        return float(value)
+    if get_origin(hint) is tuple and isinstance(value, tuple) and get_args(hint)[-1] is Ellipsis:
+        return tuple(_widened(each, get_args(hint)[0]) for each in value)
+    return value
+
+
+def _fits(value: object, hint: Any) -> bool:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin is Literal:
+        return value in arguments
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, each) for each in arguments)
+    if origin is tuple:
+        return _fits_tuple(value, arguments)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint) if isinstance(hint, type) else True
+
+
+def _fits_tuple(value: object, arguments: tuple[Any, ...]) -> bool:
+    if not isinstance(value, tuple):
+        return False
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        return all(_fits(each, arguments[0]) for each in value)
+    return len(value) == len(arguments) and all(map(_fits, value, arguments))
+
+
+def _words(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")

@@ -1,0 +1,1 @@
+"""What a network is: loading, layers, read points, recording. Knows nothing of pictures."""

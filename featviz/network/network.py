@@ -1,0 +1,178 @@
+"""A frozen network with its preprocessing: what can be addressed in it, and how it is run."""
+
+import copy
+from collections.abc import Mapping
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from featviz.errors import DoesNotFit, NotFinite, OutOfRange, UnknownName
+from featviz.network.fingerprint import fingerprint
+from featviz.network.layers import Layer, layers
+from featviz.network.preprocessing import Preprocessing
+from featviz.network.trace import Trace, trace
+from featviz.shapes import Images
+from featviz.units import Extent, Unit, parse_selection, split_key
+
+
+class Network:
+    """A network that never changes: eval mode, no weight gradients, its own device and dtype.
+
+    The module is frozen in place (`requires_grad` off, eval mode); hooks that the user put on it
+    stay and run.
+
+    Raises NotFinite when a weight is NaN or infinite.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        preprocessing: Preprocessing,
+        *,
+        name: str,
+        labels: tuple[str, ...] = (),
+    ) -> None:
+        for key, value in module.state_dict().items():
+            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                raise NotFinite(f"the weight {key!r} of network {name!r}")
+        self.module = module.eval().requires_grad_(requires_grad=False)
+        self.preprocessing = preprocessing
+        self.name = name
+        self.labels = labels
+        self.fingerprint = fingerprint(module, preprocessing)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._copies: dict[tuple[torch.device, torch.dtype], Network] = {}
+        self._constants = lru_cache(maxsize=8)(self._make_constants)
+        self._traced = lru_cache(maxsize=16)(self._make_traced)
+
+    def __repr__(self) -> str:
+        return f"Network({self.name!r}, fingerprint={self.fingerprint[:12]})"
+
+    def at(self, device: torch.device | str, dtype: torch.dtype) -> "Network":
+        """This network on a device and in a dtype; itself where it is that already.
+
+        A copy has the same fingerprint, and is kept for the next call.
+        """
+        place = torch.device(device)
+        if (place.type, dtype) == (self.device.type, self.dtype) and place.index in (
+            None,
+            self.device.index,
+        ):
+            return self
+        if (place, dtype) not in self._copies:
+            other = copy.copy(self)
+            other.module = copy.deepcopy(self.module).to(device=place, dtype=dtype)
+            other._forget()
+            self._copies[place, dtype] = other
+        return self._copies[place, dtype]
+
+    def __call__(self, images: Images) -> Tensor:
+        """The network's output for pictures in [0, 1]."""
+        return self.module(self.to_input(images))
+
+    def to_input(self, images: Images) -> Tensor:
+        """What the module is given for pictures in [0, 1]; arithmetic in the pictures' dtype."""
+        seen = self.preprocessing.apply(images, self._constants(images.device, images.dtype))
+        return seen.to(dtype=self.dtype)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next((p.dtype for p in self.module.parameters()), torch.float32)
+
+    @property
+    def device(self) -> torch.device:
+        return next((p.device for p in self.module.parameters()), torch.device("cpu"))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The rows and columns that the network was made for."""
+        return self.preprocessing.rows, self.preprocessing.columns
+
+    def trace(self, rows: int | None = None, columns: int | None = None) -> Trace:
+        """The operations of one pass at a picture size (its native one by default)."""
+        return self._traced(rows or self.size[0], columns or self.size[1])[0]
+
+    def layers(self, rows: int | None = None, columns: int | None = None) -> Mapping[str, Layer]:
+        """What can be addressed, in order of execution, at a picture size (native by default).
+
+        Raises DoesNotFit when the network does not run at that size.
+        """
+        return self._traced(rows or self.size[0], columns or self.size[1])[1]
+
+    def layer(self, key: str, rows: int | None = None, columns: int | None = None) -> Layer:
+        """The layer of a name or read point ("conv1", "conv1/pre"). Raises UnknownName."""
+        known = self.layers(rows, columns)
+        name, read = split_key(key)
+        if key in known:
+            return known[key]
+        if name not in known:
+            raise UnknownName("layer", name, known, see="`featviz layers`")
+        if read == "pre" and known[name].pre is None:
+            raise UnknownName("read point", key, [name])
+        return known[name]
+
+    def operation(self, key: str, rows: int | None = None, columns: int | None = None) -> int:
+        """The index of the operation that a read point stands for."""
+        layer = self.layer(key, rows, columns)
+        if key != layer.name and split_key(key)[1] == "pre" and layer.pre is not None:
+            return layer.pre
+        return layer.post
+
+    def output_layer(self) -> str:
+        """The layer whose post read is the network's own output. Raises DoesNotFit if none is."""
+        for name, layer in reversed(list(self.layers().items())):
+            if not layer.is_view and not layer.sites:
+                return name
+        raise DoesNotFit("a class logit", got=self.name, expected="a network that ends in features")
+
+    def units(self, selection: str) -> list[Unit]:
+        """The units that a selection names ("blocks.4:17", "blocks.2:0-15", "*").
+
+        Raises Malformed, UnknownName, OutOfRange.
+        """
+        known = self.layers()
+        extents = {name: Extent(layer.channels, layer.is_view) for name, layer in known.items()}
+        return parse_selection(selection).units(extents)
+
+    def label_index(self, label: str) -> int:
+        """The class of a label, by its whole name or one of its comma-separated words."""
+        for index, name in enumerate(self.labels):
+            if label.casefold() in (
+                name.casefold(),
+                *(w.strip().casefold() for w in name.split(",")),
+            ):
+                return index
+        raise UnknownName("class label", label, self.labels)
+
+    def check_channel(self, key: str, channel: int) -> None:
+        """Raises OutOfRange when the layer has no such channel, UnknownName for no such layer."""
+        count = self.layer(key).channels
+        if not 0 <= channel < count:
+            raise OutOfRange("channel", channel, low=0, high=count - 1, where=f"layer {key!r}")
+
+    def _make_constants(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        return self.preprocessing.constants(torch.empty(0, device=device, dtype=dtype))
+
+    def _make_traced(self, rows: int, columns: int) -> tuple[Trace, Mapping[str, Layer]]:
+        example = torch.full(
+            (1, self.preprocessing.channels, rows, columns), 0.5, device=self.device
+        )
+        if self.preprocessing.is_fixed_size and (rows, columns) != self.size:
+            raise DoesNotFit(
+                f"a picture for {self.name}",
+                got=f"{rows}x{columns} px",
+                expected=f"{self.size[0]}x{self.size[1]} px, the only size that it takes",
+            )
+        try:
+            traced = trace(self.module, self.to_input(example))
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise DoesNotFit(
+                f"a picture for {self.name}",
+                got=f"{rows}x{columns} px",
+                expected=f"a size that the network runs at, such as {self.size[0]}x{self.size[1]}",
+                hint=str(error).splitlines()[0][:160] if str(error) else "",
+            ) from error
+        return traced, layers(traced, self.module)

@@ -1,0 +1,159 @@
+"""Values of read points during a pass: `Prefix` for the engine, `record` for everyone.
+
+Values are read where the operation returned them, and copied unless the pass ends there, so
+that a later in-place operation cannot change them.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from featviz.errors import DoesNotFit
+from featviz.network.network import Network
+from featviz.network.watch import Watch
+
+Substitute = Callable[[str, tuple[Any, ...], dict[str, Any]], Tensor | None]
+"""Given an operation's name and arguments: its result computed in another way, or None."""
+
+
+class _Enough(BaseException):
+    """The last wanted operation has run; a BaseException so that no network swallows it."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which operations to keep: index -> its name when traced, and the read points it serves."""
+
+    operations: Mapping[int, tuple[str, tuple[str, ...]]]
+
+    @property
+    def last(self) -> int:
+        return max(self.operations, default=-1)
+
+
+def find(network: Network, keys: Iterable[str], rows: int, columns: int) -> Wanted:
+    """Where the read points are in a pass at one picture size. Raises UnknownName, DoesNotFit."""
+    by_index: dict[int, tuple[str, ...]] = {}
+    for key in dict.fromkeys(keys):
+        index = network.operation(key, rows, columns)
+        by_index[index] = (*by_index.get(index, ()), key)
+    traced = network.trace(rows, columns).operations
+    return Wanted({index: (traced[index].name, keys) for index, keys in by_index.items()})
+
+
+class Recorder(Watch):
+    """Keeps the results of wanted operations; with `stops`, ends the pass after the last."""
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        values: dict[str, Tensor],
+        *,
+        stops: bool,
+        substitute: Substitute | None = None,
+    ) -> None:
+        super().__init__()
+        self.wanted = wanted
+        self.values = values
+        self.stops = stops
+        self.substitute = substitute
+
+    def restart(self, wanted: Wanted) -> None:
+        """Makes ready for another pass."""
+        self.count = 0
+        self.wanted = wanted
+        self.values.clear()
+
+    def run(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        options: dict[str, Any],
+    ) -> Any:
+        if self.substitute is not None:
+            result = self.substitute(name, args, options)
+            if result is not None:
+                return result
+        return function(*args, **options)
+
+    def seen(
+        self, index: int, name: str, args: tuple[Any, ...], options: dict[str, Any], result: Tensor
+    ) -> None:
+        if index not in self.wanted.operations:
+            return
+        expected, keys = self.wanted.operations[index]
+        if name.strip("_") != expected:
+            raise DoesNotFit(
+                f"operation {index} of the network",
+                got=name,
+                expected=f"{expected}, which ran there when the network was traced",
+            )
+        is_end = self.stops and index == self.wanted.last
+        value = result if is_end else result.clone()
+        self.values.update(dict.fromkeys(keys, value))
+        if is_end:
+            raise _Enough
+
+
+class Prefix:
+    """A network cut after the last of some read points, at one picture size.
+
+    Raises UnknownName where there is no such layer, DoesNotFit where the size does not run.
+    """
+
+    def __init__(self, network: Network, keys: Iterable[str], *, rows: int, columns: int) -> None:
+        self.network = network
+        self.wanted = find(network, keys, rows, columns)
+        self.layers = {
+            key: network.layer(key, rows, columns)
+            for _, keys in self.wanted.operations.values()
+            for key in keys
+        }
+
+    @property
+    def depth(self) -> int:
+        """The index of the last operation that runs."""
+        return self.wanted.last
+
+    def __call__(self, seen: Tensor, *, substitute: Substitute | None = None) -> dict[str, Tensor]:
+        """The values of the read points for a network input; nothing after the last is computed."""
+        values: dict[str, Tensor] = {}
+        if not self.layers:
+            return values
+        try:
+            with Recorder(self.wanted, values, stops=True, substitute=substitute):
+                self.network.module(seen)
+        except _Enough:
+            pass
+        return values
+
+
+@contextmanager
+def record(network: Network, layers: Iterable[str]) -> Iterator[dict[str, Tensor]]:
+    """A context in which each pass of the network fills a dictionary: read point -> its value.
+
+    `layers`: names as `featviz layers` lists them, "/pre" or "/post" appended where wanted.
+    The whole network runs; each pass replaces the values of the one before.
+
+    Raises UnknownName before anything runs.
+    """
+    keys = tuple(layers)
+    for key in keys:
+        network.layer(key)
+    recorded: dict[str, Tensor] = {}
+    sizes: dict[tuple[int, int], Wanted] = {}
+    recorder = Recorder(Wanted({}), recorded, stops=False)
+
+    def start(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        size = (inputs[0].shape[-2], inputs[0].shape[-1])
+        if size not in sizes:
+            sizes[size] = Wanted({})  # the pass that traces comes through here too
+            sizes[size] = find(network, keys, *size)
+        recorder.restart(sizes[size])
+
+    with network.module.register_forward_pre_hook(start), recorder:
+        yield recorded

@@ -1,0 +1,53 @@
+"""Seeing every tensor operation of a forward pass, whatever the module; to trace and to record.
+
+An operation is known by its index: the how-manieth torch function of the pass that returned a
+floating-point tensor. A frozen network in eval mode runs the same operations in the same order
+at every input of one shape, so the index found by tracing is the index met when recording.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+
+class Watch(TorchFunctionMode):
+    """A context in which `seen` is called for each operation, in order, with its result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        name = getattr(func, "__name__", str(func))
+        options = kwargs if kwargs is not None else {}
+        result = self.run(name, func, args, options)
+        if isinstance(result, Tensor) and result.is_floating_point():
+            index = self.count
+            self.count += 1
+            self.seen(index, name, args, options, result)
+        return result
+
+    @abstractmethod
+    def run(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        options: dict[str, Any],
+    ) -> Any:
+        """The operation's result, which a subclass may compute in its own way."""
+
+    @abstractmethod
+    def seen(
+        self, index: int, name: str, args: tuple[Any, ...], options: dict[str, Any], result: Tensor
+    ) -> None:
+        """Called after each operation that returned a floating-point tensor."""

