@@ -1,0 +1,81 @@
+"""What a result was measured on, and how fast that machine can multiply matrices at best."""
+
+import platform
+import subprocess
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def conditions(device: torch.device) -> dict[str, Any]:
+    """Date, hardware, versions and commit, as every result file carries them."""
+    return {
+        "date": datetime.now(tz=UTC).strftime("%Y-%m-%d"),
+        "hardware": {"device": _device_name(device), "threads": torch.get_num_threads()},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("featviz", "torch", "torchvision", "timm")},
+        },
+        "commit": _git("rev-parse", "--short=12", "HEAD")
+        + ("+changes" if _git("status", "--porcelain", "featviz", "benchmarks/*.py") else ""),
+    }
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype, *, side: int = 2048) -> float:
+    """The best measured rate of a square matrix product, in floating-point operations a second."""
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    return 2 * side**3 / min(seconds(lambda: left @ right, device) for _ in range(8))
+
+
+def seconds(work: Any, device: torch.device) -> float:
+    """Wall seconds of one call, the device's queue emptied before and after."""
+    synchronize(device)
+    start = time.perf_counter()
+    work()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits for the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def restart_peak_memory(device: torch.device) -> None:
+    """Peak memory counts from here."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif Path("/proc/self/clear_refs").exists():
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Since `restart_peak_memory`: the device's, or this process's resident memory on CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return float("nan")
+    lines = status.read_text(encoding="ascii").splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 2**10
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _git(*words: str) -> str:
+    answer = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
+    return answer.stdout.strip()

@@ -1,0 +1,1 @@
+"""Many pictures: what a config asks for, the folder that keeps them, the contact sheet."""

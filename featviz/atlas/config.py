@@ -1,0 +1,78 @@
+"""The config of an atlas: a TOML or YAML file, checked; errors name the key and the nearest one."""
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from featviz.engine.recipe import Adam, Recipe
+from featviz.engine.render import DEFAULT_SLOTS
+from featviz.errors import DoesNotFit, Malformed, NotAvailable, UnknownName
+
+
+class AtlasConfig(BaseModel):
+    """What an atlas shows; the keys of the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    network: str = "efficientnet_lite0"
+    """As `featviz networks` names them."""
+    weights: str = "default"
+    """default, none or a file."""
+    units: list[str] = Field(min_length=1)
+    """Selections and expressions."""
+    negative: bool = False
+    """Also render what makes each fire least."""
+    size: int | None = Field(default=None, ge=8)
+    """Side in pixels; the network's own where it is left out."""
+    steps: int = Field(default=Recipe.steps, ge=1)
+    learning_rate: float = Field(default=Adam.learning_rate, gt=0)
+    transforms: Literal["standard", "strong", "lucid", "none"] = "standard"
+    preset: Literal["default", "lucid"] = "default"
+    seed: int = Field(default=Recipe.seed, ge=0)
+    slots: int = Field(default=DEFAULT_SLOTS, ge=1)
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    columns: int = Field(default=8, ge=1)
+    """Of the contact sheet."""
+
+
+def read_config(path: Path) -> AtlasConfig:
+    """The config in a .toml, .yaml or .yml file.
+
+    Raises NotAvailable, Malformed, UnknownName for a key, DoesNotFit for a value.
+    """
+    if not path.is_file():
+        raise NotAvailable(f"the config {str(path)!r}", there="there is no such file")
+    data = _parsed(path)
+    if not isinstance(data, dict):
+        raise Malformed("the config", str(path), expected="keys and values, such as units = [...]")
+    for key in data:
+        if key not in AtlasConfig.model_fields:
+            raise UnknownName(f"key of {path.name}", str(key), AtlasConfig.model_fields)
+    try:
+        return AtlasConfig.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        got = "nothing" if first["type"] == "missing" else repr(first["input"])[:60]
+        message = first["msg"].removeprefix("Input should be ").lower()
+        raise DoesNotFit(f"{key!r} of {path.name}", got=got, expected=message) from error
+
+
+def _parsed(path: Path) -> Any:
+    suffixes = (".toml", ".yaml", ".yml")
+    if path.suffix not in suffixes:
+        raise UnknownName("kind of config", path.suffix or path.name, suffixes)
+    try:
+        text = path.read_text(encoding="utf-8")
+        return tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
+    except (tomllib.TOMLDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise Malformed(
+            "the config", str(path), expected=f"{path.suffix[1:].upper()} ({_line(error)})"
+        ) from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]

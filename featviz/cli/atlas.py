@@ -1,0 +1,27 @@
+"""`featviz atlas`: the pictures that a config names, a contact sheet and an index."""
+
+from pathlib import Path
+
+import click
+
+from featviz.atlas.build import build
+from featviz.atlas.config import read_config
+from featviz.cli.progress import progress_bar
+from featviz.files import check_writable
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="The folder. [atlases/ + its name]")
+@click.option("--weights", help="Instead of the config's: default, none or a file.")
+@click.option("--device", help="cpu, cuda, cuda:N or mps. [cpu]")
+def atlas(config: Path, out: Path | None, weights: str | None, device: str | None) -> None:
+    """Render what CONFIG (TOML or YAML) names into a folder; what is there already is kept."""
+    wanted = read_config(config)
+    folder = Path("atlases") / config.stem if out is None else out
+    check_writable(folder)
+    result = build(wanted, folder, weights=weights, device=device, progress=progress_bar)
+    click.echo(
+        f"{result.rendered} pictures rendered, {result.kept} kept, {result.dead} dead units\n"
+        f"pictures: {result.pictures}\nindex:    {result.index}\nsheet:    {result.sheet}"
+    )
