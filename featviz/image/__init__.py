@@ -1,0 +1,1 @@
+"""What a picture is: color, spectrum, parameterizations, transforms. Knows nothing of networks."""
