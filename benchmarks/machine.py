@@ -18,7 +18,8 @@ def conditions(device: torch.device) -> dict[str, Any]:
         "hardware": {"device": _device_name(device), "threads": torch.get_num_threads()},
         "versions": {
             "python": platform.python_version(),
-            **{name: version(name) for name in ("featviz", "torch", "torchvision", "timm")},
+            **{name: version(name) for name in ("featviz", "torchvision", "timm")},
+            "torch": torch.__version__,
         },
         "commit": _git("rev-parse", "--short=12", "HEAD")
         + ("+changes" if _git("status", "--porcelain", "featviz", "benchmarks/*.py") else ""),

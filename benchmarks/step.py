@@ -84,7 +84,7 @@ def measure(network: Network, layer: str, *, size: int, slots: int, steps: int) 
     step_s = _step_seconds(network, recipes)
     peak = peak_memory_mib(network.device)
     network_s, mac = _network_seconds(network, recipes[0], slots)
-    steps_per_picture = recipes[0].__class__.steps
+    steps_per_picture = Recipe.steps
     return {
         "layer": layer,
         "size_px": size,

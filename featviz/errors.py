@@ -28,7 +28,8 @@ class UnknownName(FeatvizError):
         elif see:
             hint = f"see {see}"
         else:
-            hint = f"there is: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
+            there = ", ".join(names[:8]) or "none"
+            hint = f"there is: {there}{', ...' if len(names) > 8 else ''}"
         super().__init__(f"there is no {kind} {name!r}; {hint}")
 
 

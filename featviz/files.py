@@ -24,30 +24,30 @@ def write_whole(path: Path, content: bytes) -> None:
                 temporary.unlink(missing_ok=True)
                 raise
     except OSError as error:
-        raise NotAvailable(
-            f"writing {str(path)!r}", there=(error.strerror or str(error)).lower()
-        ) from error
+        raise NotAvailable(f"writing {str(path)!r}", there=_reason(error)) from error
 
 
-def check_writable(path: Path) -> None:
-    """Raises NotAvailable when `path`, a file or folder that need not exist, cannot be written."""
-    if path.suffix and path.is_dir():
-        raise NotAvailable(f"writing {str(path)!r}", there="it is a folder")
-    folder = path.parent if path.suffix else path
-    if folder.exists() and not folder.is_dir():
-        raise NotAvailable(f"writing into {str(folder)!r}", there="it is a file")
+def check_writable(folder: Path) -> None:
+    """Raises NotAvailable when no file can be written into `folder`, which need not exist."""
     nearest = folder.absolute()
-    while not nearest.exists():
-        nearest = nearest.parent
     try:
+        while not nearest.exists():
+            nearest = nearest.parent
         with TemporaryFile(dir=nearest):
             pass
     except OSError as error:
+        is_file = nearest.is_file()
+        there = "is a file" if is_file else f"cannot be written to: {_reason(error)}"
         raise NotAvailable(
-            f"writing {str(path)!r}", there=f"{str(nearest)!r} cannot be written to"
+            f"the folder {str(folder)!r}", there=f"{str(nearest)!r} {there}"
         ) from error
 
 
 def file_name(text: str) -> str:
-    """`text` with everything but letters, digits and ". _ - @ ," replaced by "-"."""
-    return re.sub(r"[^\w.@,-]+", "-", text).strip("-")
+    """`text` in letters, digits and ". _ - @ ,"; a sign in front becomes "minus"."""
+    signed = re.sub(r"^-", "minus-", text).replace(", ", ",")
+    return re.sub(r"[^\w.@,]+", "-", signed).strip("-")
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

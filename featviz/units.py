@@ -88,10 +88,8 @@ class Selection:
         channels: list[int] = []
         for first, last, step in self.ranges:
             end = count - 1 if last is None else last
-            if end >= count or first > end:
-                raise OutOfRange(
-                    "channel", max(first, end), low=0, high=count - 1, where=f"layer {layer!r}"
-                )
+            if end >= count:
+                raise OutOfRange("channel", end, low=0, high=count - 1, where=f"layer {layer!r}")
             channels.extend(range(first, end + 1, step))
         return channels
 
@@ -145,7 +143,10 @@ def _range(part: str, text: str) -> tuple[int, int | None, int]:
     if match["all"]:
         return 0, None, step
     first = int(match["first"])
-    return first, int(match["last"] or first), step
+    last = int(match["last"] or first)
+    if last < first:
+        raise Malformed("the selection", text, expected=f"ranges that rise, such as {last}-{first}")
+    return first, last, step
 
 
 def _position(text: str | None) -> Position:

@@ -29,6 +29,7 @@ class Built:
     rendered: int
     kept: int
     dead: int
+    not_finite: int
 
 
 def build(
@@ -68,8 +69,13 @@ def build(
         sheet=sheet,
         rendered=len(missing),
         kept=len(recipes) - len(missing),
-        dead=sum(record.verdict == "dead" for record in records),
+        dead=_count(records, "dead"),
+        not_finite=_count(records, "not finite"),
     )
+
+
+def _count(records: list[Record], verdict: str) -> int:
+    return sum(record.verdict == verdict for record in records)
 
 
 def _index(network: str, records: list[Record], folder: Path) -> str:

@@ -31,6 +31,7 @@ class AtlasConfig(BaseModel):
     learning_rate: float = Field(default=Adam.learning_rate, gt=0)
     transforms: Literal["standard", "strong", "lucid", "none"] = "standard"
     preset: Literal["default", "lucid"] = "default"
+    """lucid: Lucid's steps, learning rate, transforms and noise where the file gives no others."""
     seed: int = Field(default=Recipe.seed, ge=0)
     slots: int = Field(default=DEFAULT_SLOTS, ge=1)
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
@@ -43,8 +44,6 @@ def read_config(path: Path) -> AtlasConfig:
 
     Raises NotAvailable, Malformed, UnknownName for a key, DoesNotFit for a value.
     """
-    if not path.is_file():
-        raise NotAvailable(f"the config {str(path)!r}", there="there is no such file")
     data = _parsed(path)
     if not isinstance(data, dict):
         raise Malformed("the config", str(path), expected="keys and values, such as units = [...]")
@@ -65,9 +64,13 @@ def _parsed(path: Path) -> Any:
     suffixes = (".toml", ".yaml", ".yml")
     if path.suffix not in suffixes:
         raise UnknownName("kind of config", path.suffix or path.name, suffixes)
+    if not path.is_file():
+        raise NotAvailable(f"the config {str(path)!r}", there="there is no such file")
     try:
         text = path.read_text(encoding="utf-8")
         return tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
+    except OSError as error:
+        raise NotAvailable(f"the config {str(path)!r}", there=_line(error)) from error
     except (tomllib.TOMLDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise Malformed(
             "the config", str(path), expected=f"{path.suffix[1:].upper()} ({_line(error)})"

@@ -1,8 +1,8 @@
 """What a config means: one recipe for each picture."""
 
 from featviz.atlas.config import AtlasConfig
-from featviz.engine.presets import TRANSFORMS
-from featviz.engine.recipe import Adam, Recipe, default_recipe, lucid_preset
+from featviz.engine.presets import adjusted
+from featviz.engine.recipe import Recipe, default_recipe
 from featviz.engine.render import objectives_of
 from featviz.network.network import Network
 
@@ -12,6 +12,8 @@ def plan(config: AtlasConfig, network: Network) -> list[Recipe]:
 
     Raises UnknownName, OutOfRange, Malformed, DoesNotFit before anything is rendered.
     """
+    names = ("steps", "learning_rate", "transforms")
+    given = {name: getattr(config, name) for name in names if name in config.model_fields_set}
     recipes = {}
     for wish in config.units:
         for objective in objectives_of(network, wish):
@@ -19,12 +21,9 @@ def plan(config: AtlasConfig, network: Network) -> list[Recipe]:
                 recipe = default_recipe(
                     network,
                     sign * objective,
-                    transforms=TRANSFORMS[config.transforms](),
-                    optimizer=Adam(learning_rate=config.learning_rate),
-                    steps=config.steps,
                     seed=config.seed,
                     size=config.size,
                 )
-                made = lucid_preset(recipe) if config.preset == "lucid" else recipe
+                made = adjusted(recipe, preset=config.preset, **given)
                 recipes[made.digest] = made
     return list(recipes.values())

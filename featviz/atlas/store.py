@@ -43,11 +43,10 @@ class Store:
         try:
             data = read_evidence(path)
             kept = Recipe.from_data(data["recipe"])
-        except (FeatvizError, KeyError):
+            record = Record(path, recipe, data["score"], data["verdict"], data["steps"])
+        except (FeatvizError, KeyError, TypeError):
             return None
-        if kept.digest != recipe.digest:
-            return None
-        return Record(path, recipe, data["score"], data["verdict"], data["steps"])
+        return record if kept.digest == recipe.digest else None
 
     def _path(self, recipe: Recipe, index: int) -> Path:
         return self.pictures / f"{recipe.digest}-{index}.png"

@@ -10,10 +10,14 @@ from featviz.cli.progress import progress_bar
 from featviz.files import check_writable
 
 
-@click.command()
+@click.command(short_help="Render what a config names; add an index and a contact sheet.")
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="The folder. [atlases/ + its name]")
-@click.option("--weights", help="Instead of the config's: default, none or a file.")
+@click.option("--out", type=click.Path(path_type=Path), help="The folder. [atlases/NAME of CONFIG]")
+@click.option(
+    "--weights",
+    metavar="default|none|FILE",
+    help="Instead of the config's.",
+)
 @click.option("--device", help="cpu, cuda, cuda:N or mps. [cpu]")
 def atlas(config: Path, out: Path | None, weights: str | None, device: str | None) -> None:
     """Render what CONFIG (TOML or YAML) names into a folder; what is there already is kept."""
@@ -22,6 +26,7 @@ def atlas(config: Path, out: Path | None, weights: str | None, device: str | Non
     check_writable(folder)
     result = build(wanted, folder, weights=weights, device=device, progress=progress_bar)
     click.echo(
-        f"{result.rendered} pictures rendered, {result.kept} kept, {result.dead} dead units\n"
+        f"{result.rendered} pictures rendered, {result.kept} kept; "
+        f"{result.dead} dead, {result.not_finite} not finite\n"
         f"pictures: {result.pictures}\nindex:    {result.index}\nsheet:    {result.sheet}"
     )

@@ -1,5 +1,7 @@
 """The command group, and where errors become one line and exit code 2."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -17,13 +19,34 @@ class Stop(click.ClickException):
 
 
 class Commands(click.Group):
-    """A group whose commands may raise any FeatvizError."""
+    """A group whose commands may raise any FeatvizError; wrong usage is one line too."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args:  # the help, as click shows it
+            return super().parse_args(ctx, args)
+        with _one_line(ctx):
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _one_line(ctx):
             return super().invoke(ctx)
-        except FeatvizError as error:
-            raise Stop(" ".join(str(error).split())) from error
+
+
+@contextmanager
+def _one_line(ctx: click.Context) -> Iterator[None]:
+    """Turns what a user can act on into a Stop."""
+    try:
+        yield
+    except FeatvizError as error:
+        raise Stop(_line(str(error))) from error
+    except click.UsageError as error:
+        command = ctx.command_path if error.ctx is None else error.ctx.command_path
+        message = _line(error.format_message()).rstrip(".")
+        raise Stop(f"{message}; see '{command} --help'") from error
+
+
+def _line(message: str) -> str:
+    return " ".join(message.split())
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -16,7 +16,7 @@ from featviz.network.zoo import ENTRIES, load
 as_json = click.option("--json", "is_json", is_flag=True, help="For programs.")
 
 
-@click.command()
+@click.command(short_help="List the networks, their weights and licences.")
 @as_json
 def networks(is_json: bool) -> None:
     """List the networks, where their weights come from, and their licences."""
@@ -33,7 +33,7 @@ def networks(is_json: bool) -> None:
     _show(rows, is_json=is_json)
 
 
-@click.command()
+@click.command(short_help="List a network's layers: maps, receptive fields, counts.")
 @click.argument("network")
 @weights_option
 @click.option("--size", help="Picture size in pixels, SIDE or ROWSxCOLUMNS. [the network's own]")
@@ -62,7 +62,7 @@ def layers(network: str, weights: str, size: str | None, no_views: bool, is_json
     )
 
 
-@click.command()
+@click.command(short_help="List the units that a selection names.")
 @click.argument("network")
 @click.argument("selection")
 @weights_option

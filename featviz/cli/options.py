@@ -1,15 +1,32 @@
-"""Options that several commands share, and what they stand for."""
+"""Options that several commands share, and what they stand for.
+
+An option that was not given is None: what it stands for then is decided in one place, the
+engine, and said in its help.
+"""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
 
 from featviz.engine.execution import DTYPES
-from featviz.engine.presets import PARAMETERIZATIONS, TRANSFORMS
-from featviz.engine.recipe import Adam, Recipe, lucid_preset
+from featviz.engine.given import GivenImage
+from featviz.engine.objectives import Objective
+from featviz.engine.presets import PARAMETERIZATIONS, PRESETS, TRANSFORMS, adjusted
+from featviz.engine.recipe import Adam, Plateau, Recipe, default_recipe
 from featviz.engine.render import DEFAULT_SLOTS
 from featviz.errors import Malformed
+from featviz.image.parameterizations import Fourier, Pixel
+from featviz.network.network import Network
+
+Options = Mapping[str, Any]
+
+RECIPE_OPTIONS = (
+    *("parameterization", "transforms", "plain_color", "size", "steps", "learning_rate", "seed"),
+    *("count", "preset", "negative", "start", "plateau"),
+)
 
 
 def weights_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,57 +58,66 @@ def execution_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What decides the pixels."""
+    """What decides the pixels: RECIPE_OPTIONS."""
     for option in (
+        click.option("--negative", is_flag=True, help="What makes the unit fire least."),
         click.option(
             "--preset",
-            type=click.Choice(["default", "lucid"]),
-            default="default",
-            show_default=True,
-            help="lucid: 512 steps with Lucid's noise, transforms and learning rate.",
+            type=click.Choice(list(PRESETS)),
+            help="lucid: 512 steps with Lucid's noise, transforms and learning rate; other "
+            "options still count. [default]",
         ),
-        click.option("--count", default=Recipe.count, show_default=True, help="Pictures a unit."),
-        click.option("--seed", default=Recipe.seed, show_default=True, help="Of the noise."),
         click.option(
-            "--learning-rate", default=Adam.learning_rate, show_default=True, help="Adam's."
+            "--count", type=int, help=f"Pictures of each unit, seeds in a row. [{Recipe.count}]"
         ),
-        click.option("--steps", default=Recipe.steps, show_default=True, help="Optimizer steps."),
+        click.option("--seed", type=int, help=f"Of the noise. [{Recipe.seed}]"),
+        click.option("--learning-rate", type=float, help=f"Adam's. [{Adam.learning_rate}]"),
+        click.option("--steps", type=int, help=f"Optimizer steps. [{Recipe.steps}]"),
         click.option("--size", help="Side, or ROWSxCOLUMNS, in pixels. [the network's own]"),
+        click.option(
+            "--start", type=click.Path(path_type=Path), help="Begin from this image, not noise."
+        ),
+        click.option("--plateau", is_flag=True, help="Stop a picture when it gains no more."),
         click.option("--plain-color", is_flag=True, help="RGB as it is, not decorrelated."),
         click.option(
             "--transforms",
             type=click.Choice(list(TRANSFORMS)),
-            default="standard",
-            show_default=True,
-            help="The robustness stack.",
+            help="The robustness stack. [standard]",
         ),
         click.option(
             "--parameterization",
             type=click.Choice(list(PARAMETERIZATIONS)),
-            default="fourier",
-            show_default=True,
+            help="What the optimizer moves. [fourier]",
         ),
     ):
         command = option(command)
     return command
 
 
-def recipe_settings(options: Mapping[str, Any], *, channels: int) -> dict[str, Any]:
-    """Fields of Recipe from the values of the options. Raises Malformed, OutOfRange."""
-    is_plain = options["plain_color"] or channels != 3
-    kind = PARAMETERIZATIONS[options["parameterization"]]
+def given(options: Options, names: tuple[str, ...]) -> dict[str, Any]:
+    """Those of the named options that stand on the command line."""
+    asked = {name: options[name] for name in names}
     return {
-        "parameterization": kind(color="plain" if is_plain else "decorrelated"),
-        "transforms": TRANSFORMS[options["transforms"]](),
-        "optimizer": Adam(learning_rate=options["learning_rate"]),
-        **{name: options[name] for name in ("steps", "seed", "count")},
-        **({} if options["size"] is None else {"size": parse_size(options["size"])}),
+        name: value for name, value in asked.items() if value is not None and value is not False
     }
 
 
-def preset(name: str, recipe: Recipe) -> Recipe:
-    """The recipe under a preset."""
-    return lucid_preset(recipe) if name == "lucid" else recipe
+def recipe_of(network: Network, objective: Objective, options: Options) -> Recipe:
+    """The recipe that the options describe. Raises Malformed, OutOfRange, DoesNotFit."""
+    settings = given(options, ("seed", "count"))
+    if options["size"] is not None:
+        settings["size"] = parse_size(options["size"])
+    sign = -1 if options["negative"] else 1
+    recipe = adjusted(
+        default_recipe(network, sign * objective, **settings),
+        **given(options, ("preset", "steps", "learning_rate", "transforms", "parameterization")),
+    )
+    made = recipe.parameterization
+    if options["plain_color"] and isinstance(made, (Fourier, Pixel)):
+        recipe = replace(recipe, parameterization=replace(made, color="plain"))
+    if options["start"] is not None:
+        recipe = replace(recipe, start=GivenImage.open(options["start"], recipe.shape))
+    return replace(recipe, stop=Plateau()) if options["plateau"] else recipe
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -1,38 +1,36 @@
 """`featviz render`: pictures of some units, or of an expression, or again of a picture's recipe."""
 
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from featviz.cli.options import (
+    RECIPE_OPTIONS,
+    Options,
     execution_options,
-    preset,
+    given,
+    recipe_of,
     recipe_options,
-    recipe_settings,
     weights_option,
 )
-from featviz.cli.progress import progress_bar
+from featviz.cli.progress import echo, progress_bar
 from featviz.engine.again import again, stored
 from featviz.engine.execution import execution
 from featviz.engine.objectives import title
-from featviz.engine.picture import Picture
-from featviz.engine.recipe import Recipe, default_recipe
+from featviz.engine.picture import SUFFIXES, Picture
 from featviz.engine.render import DEFAULT_SLOTS, objectives_of, render_each
-from featviz.errors import DoesNotFit
+from featviz.errors import DoesNotFit, UnknownName
 from featviz.files import check_writable, file_name
-from featviz.network.network import Network
 from featviz.network.zoo import load
 
 
-@click.command()
+@click.command(short_help="Render units from noise; print where the pictures are.")
 @click.argument("network", required=False)
 @click.argument("wishes", nargs=-1, metavar="SELECTION...")
 @click.option("--recipe", "source", type=click.Path(), help="A picture to make again.")
 @weights_option
 @recipe_options
-@click.option("--negative", is_flag=True, help="What makes the unit fire least.")
 @execution_options
 @click.option(
     "--out",
@@ -49,59 +47,78 @@ def render(
     A SELECTION is LAYER:CHANNELS[@ROW,COLUMN], such as blocks.4:17, blocks.2:0-15 or
     blocks.4:17@7,7, or an expression such as
     "channel(blocks.4, 7) - 0.5 * channel(blocks.4, 3)".
+
+    With --recipe PICTURE, the picture is made again from what its file carries.
     """
-    check_writable(out)
+    _check_out(out)
     if source is not None:
+        _check_alone(wishes, options)
         _again(source, network, out, options)
-        return
-    if network is None or not wishes:
-        raise click.UsageError("a NETWORK and at least one SELECTION, or --recipe PICTURE")
-    loaded = load(network, weights=options["weights"])
-    recipes = _recipes(loaded, wishes, options)
-    number = sum(recipe.count for recipe in recipes)
-    if out.suffix and number > 1:
-        raise DoesNotFit(f"the file {str(out)!r}", got=f"{number} pictures", expected="a folder")
+    elif network is None or not wishes:
+        raise click.UsageError("Give a NETWORK and at least one SELECTION, or --recipe PICTURE")
+    else:
+        _render(network, wishes, out, options)
+
+
+def _render(name: str, wishes: tuple[str, ...], out: Path, options: Options) -> None:
+    network = load(name, weights=options["weights"])
+    objectives = [each for wish in wishes for each in objectives_of(network, wish)]
+    recipes = {r.digest: r for r in (recipe_of(network, each, options) for each in objectives)}
+    counts = [recipe.count for recipe in recipes.values()]
+    if _is_file(out) and sum(counts) > 1:
+        got = f"{sum(counts)} pictures"
+        raise DoesNotFit(f"the file {str(out)!r}", got=got, expected="one", hint="give a folder")
     how = execution(
-        slots=options["slots"] or max(1, min(number, DEFAULT_SLOTS)),
+        slots=options["slots"] or max(*counts, min(sum(counts), DEFAULT_SLOTS)),
         device=options["device"] or "cpu",
         dtype=options["dtype"] or "float32",
         weights=options["weights"],
     )
-    with progress_bar(number) as advance:
-        for picture in render_each(loaded, recipes, how, on_progress=advance):
+    with progress_bar(sum(counts)) as advance:
+        for picture in render_each(network, recipes.values(), how, on_progress=advance):
             _save(picture, out)
 
 
-def _recipes(network: Network, wishes: Iterable[str], options: Mapping[str, Any]) -> list[Recipe]:
-    settings = recipe_settings(options, channels=network.preprocessing.channels)
-    sign = -1 if options["negative"] else 1
-    return [
-        preset(options["preset"], default_recipe(network, sign * objective, **settings))
-        for wish in wishes
-        for objective in objectives_of(network, wish)
-    ]
-
-
-def _again(source: str, network: str | None, out: Path, options: Mapping[str, Any]) -> None:
+def _again(source: str, network: str | None, out: Path, options: Options) -> None:
     found = stored(source)
     recorded = found.execution.weights
     weights = recorded if options["weights"] == "default" else options["weights"]
     loaded = load(network or found.recipe.network_name, weights=weights)
     how = {name: options[name] for name in ("slots", "device", "dtype")}
-    picture, differences = again(loaded, found, **how)
+    with progress_bar(found.recipe.count) as advance:
+        picture, differences = again(loaded, found, **how, on_progress=advance)
     for difference in differences:
         click.echo(f"not as recorded: {difference}; the bytes may differ", err=True)
     _save(picture, out)
 
 
+def _check_out(out: Path) -> None:
+    """Raises UnknownName, NotAvailable before anything is loaded."""
+    if _is_file(out) and out.suffix.lower() not in SUFFIXES:
+        raise UnknownName("image format", out.suffix, SUFFIXES)
+    check_writable(out.parent if _is_file(out) else out)
+
+
+def _check_alone(wishes: tuple[str, ...], options: Options) -> None:
+    """Raises UsageError: what a recipe decides cannot be asked for beside it."""
+    words = [repr(wish) for wish in wishes]
+    words += [f"--{name.replace('_', '-')}" for name in given(options, RECIPE_OPTIONS)]
+    if words:
+        raise click.UsageError(f"--recipe decides the picture; leave out {', '.join(words)}")
+
+
+def _is_file(out: Path) -> bool:
+    return bool(out.suffix) and not out.is_dir()
+
+
 def _save(picture: Picture, out: Path) -> None:
     """Writes one picture and prints a line for it."""
-    name = file_name(title(picture.recipe.objective))[:100]
+    name = title(picture.recipe.objective)
     many = f"-{picture.index}" if picture.recipe.count > 1 else ""
-    path = out if out.suffix else out / f"{name}-{picture.recipe.digest[:8]}{many}.png"
-    picture.save(path)
+    file = f"{file_name(name)[:100]}-{picture.recipe.digest[:8]}{many}.png"
+    path = picture.save(out if _is_file(out) else out / file)
     start = picture.course[0] if picture.course else float("nan")
-    click.echo(
-        f"{path}  {title(picture.recipe.objective)}  {picture.verdict}  "
+    echo(
+        f"{path}  {name}  {picture.verdict}  "
         f"{start:.4g} -> {picture.score:.4g} in {picture.steps} steps"
     )

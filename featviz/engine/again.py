@@ -1,14 +1,15 @@
 """A stored picture made again from what its file carries."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from featviz.engine import serial
 from featviz.engine.execution import Execution, execution
 from featviz.engine.picture import Picture, read_evidence
 from featviz.engine.recipe import Recipe
 from featviz.engine.render import render_each
-from featviz.errors import DoesNotFit, Malformed
+from featviz.errors import Malformed, OutOfRange
 from featviz.network.network import Network
 
 
@@ -29,9 +30,9 @@ def stored(path: str | Path) -> Stored:
     data = read_evidence(path)
     try:
         recipe = Recipe.from_data(data["recipe"])
-        how: dict[str, Any] = dict(data["execution"])
-        versions = tuple((str(name), str(value)) for name, value in how.pop("versions"))
-        return Stored(recipe, int(data["index"]), Execution(**how, versions=versions))
+        how = {**data["execution"]}
+        how["versions"] = tuple((name, value) for name, value in how["versions"])
+        return Stored(recipe, int(data["index"]), serial.made(Execution, how))
     except (KeyError, TypeError, ValueError) as error:
         raise Malformed(
             "the picture", str(path), expected=f"a whole recipe and execution ({error})"
@@ -45,11 +46,12 @@ def again(
     slots: int | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    on_progress: Callable[[float], None] | None = None,
 ) -> tuple[Picture, list[str]]:
     """The picture, rendered as recorded unless told otherwise, and what differs from the record.
 
     With no difference its file is equal to the byte. Raises DoesNotFit when the network is
-    not the recipe's.
+    not the recipe's, OutOfRange when the recipe has no such picture.
     """
     recorded = source.execution
     how = execution(
@@ -58,9 +60,10 @@ def again(
         dtype=recorded.dtype if dtype is None else dtype,
         weights=recorded.weights,
     )
-    pictures = {p.index: p for p in render_each(network, [source.recipe], how)}
-    if source.index not in pictures:
-        raise DoesNotFit(
-            "the picture's index", got=source.index, expected=f"below {source.recipe.count}"
-        )
+    last = source.recipe.count - 1
+    if not 0 <= source.index <= last:
+        raise OutOfRange("picture", source.index, low=0, high=last, where="the recipe")
+    pictures = {
+        p.index: p for p in render_each(network, [source.recipe], how, on_progress=on_progress)
+    }
     return pictures[source.index], recorded.differences(how)

@@ -4,6 +4,7 @@ Expressions are exact: `A - B`, `A + 2 * B` and `-(A - B)` hold the weights that
 no operand is changed. Each objective gives one number for each picture.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from featviz.engine.seen import IMAGE, Grid, Seen
+from featviz.errors import OutOfRange
 from featviz.network.network import Network
 from featviz.shapes import PerImage
 
@@ -61,18 +63,18 @@ class Objective(ABC):
     def __sub__(self, other: "Objective") -> "Objective":
         return self + (-other) if _is(other) else NotImplemented
 
-    def __mul__(self, factor: float) -> "Objective":
+    def __mul__(self, factor: int | float) -> "Objective":
         if _is(factor):
             return NotImplemented
-        return WeightedSum(tuple((weight * factor, term) for weight, term in self.terms))
+        return WeightedSum(tuple((float(weight * factor), term) for weight, term in self.terms))
 
-    def __rmul__(self, factor: float) -> "Objective":
+    def __rmul__(self, factor: int | float) -> "Objective":
         return self * factor
 
-    def __truediv__(self, divisor: float) -> "Objective":
+    def __truediv__(self, divisor: int | float) -> "Objective":
         if _is(divisor):
             return NotImplemented
-        return WeightedSum(tuple((weight / divisor, term) for weight, term in self.terms))
+        return WeightedSum(tuple((float(weight / divisor), term) for weight, term in self.terms))
 
     def __call__(self, seen: Seen) -> PerImage:
         """Its value for every picture: the definition that the batched evaluation must meet."""
@@ -91,6 +93,8 @@ class Term(Objective):
     """Fields that rows of one group may have different."""
     couples: ClassVar[bool] = False
     """It reads other rows of its recipe too."""
+    is_linear: ClassVar[bool] = False
+    """Its gradient is the same whatever the values, so no infinite value can make it NaN."""
 
     @property
     def terms(self) -> "tuple[tuple[float, Term], ...]":
@@ -129,6 +133,12 @@ class WeightedSum(Objective):
 
     weighted: tuple[tuple[float, Term], ...]
 
+    def __post_init__(self) -> None:
+        """Raises OutOfRange when a weight is not finite."""
+        for weight, term in self.weighted:
+            if not math.isfinite(weight):
+                raise OutOfRange("weight", weight, low="finite", high="finite", where=str(term))
+
     @property
     def terms(self) -> tuple[tuple[float, Term], ...]:
         return self.weighted
@@ -136,9 +146,9 @@ class WeightedSum(Objective):
     def __str__(self) -> str:
         words: list[str] = []
         for weight, term in self.weighted:
-            sign = "- " if weight < 0 else "+ " if words else ""
+            plus, minus = ("+ ", "- ") if words else ("", "-")
             factor = "" if abs(weight) == 1 else f"{abs(weight)!r} * "
-            words.append(f"{sign}{factor}{term}".replace("- ", "-", 1 if not words else 0))
+            words.append(f"{minus if weight < 0 else plus}{factor}{term}")
         return " ".join(words)
 
 

@@ -1,10 +1,10 @@
 """The batched loop: many recipes at once, each row its own objective, seed, draws and state.
 
 Rows share what fixes the shape of the computation (size, parameterization, transforms,
-optimizer, steps); `Batch.key` says so. Nothing leaves the device inside a step.
+optimizer, steps); `batch_key` says so. Nothing leaves the device inside a step.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,8 @@ from featviz.engine.program import Program
 from featviz.engine.recipe import Adam, Plateau, Recipe
 from featviz.engine.redirect import redirected
 from featviz.engine.seen import Grid, grid_of, see
+from featviz.engine.start import starting_parameters
+from featviz.errors import DoesNotFit
 from featviz.network.network import Network
 from featviz.network.recording import Prefix
 from featviz.shapes import Images, PerImage
@@ -105,7 +107,9 @@ class Stopping:
             self._window = torch.zeros_like(mean)
 
 
-def optimize_batch(network: Network, recipes: Sequence[Recipe]) -> Finished:
+def optimize_batch(
+    network: Network, recipes: Sequence[Recipe], *, on_step: Callable[[], None] | None = None
+) -> Finished:
     """Runs the recipes, all of one `batch_key`, to their end. Raises what Prefix raises.
 
     Pictures, transforms and optimizer are float64 where the network is, float32 elsewhere.
@@ -115,7 +119,8 @@ def optimize_batch(network: Network, recipes: Sequence[Recipe]) -> Finished:
     assert all(batch_key(recipe) == batch_key(first) for recipe in recipes)
     device = network.device
     seeds = _seeds(recipes, device)
-    parameters = first.parameterization.initial(seeds, first.shape, dtype=dtype)
+    starts = zip(recipes, seeds.split(first.count), strict=True)
+    parameters = torch.cat([starting_parameters(*start, dtype=dtype) for start in starts])
     ascent = Ascent(first.optimizer, parameters)
     stopping = Stopping(first.stop, len(seeds), device)
     height, width = first.transforms.output_size(first.shape.rows, first.shape.columns)
@@ -143,6 +148,8 @@ def optimize_batch(network: Network, recipes: Sequence[Recipe]) -> Finished:
             number=number,
             rates=moves.to(dtype) * first.optimizer.rate(number, first.steps),
         )
+        if on_step is not None:
+            on_step()
         if first.stop and (number + 1) % CHECK_EVERY == 0 and not bool(stopping.runs.any()):
             break
 
@@ -170,7 +177,11 @@ def check(network: Network, recipe: Recipe) -> int:
 
     Raises UnknownName, OutOfRange, DoesNotFit before anything is computed.
     """
+    recipe.objective.resolve(network)
+    if recipe.start is not None:
+        recipe.start.decoded(recipe.shape)
     rows, columns = recipe.shape.rows, recipe.shape.columns
+    _check_size(network, recipe)
     height, width = recipe.transforms.output_size(rows, columns)
     depth = -1
     for size in {(height, width), (rows, columns)}:
@@ -180,6 +191,21 @@ def check(network: Network, recipe: Recipe) -> int:
         )
         depth = max(depth, prefix.depth)
     return depth
+
+
+def _check_size(network: Network, recipe: Recipe) -> None:
+    """Raises DoesNotFit where a picture is smaller than the step between a layer's neurons."""
+    for key in recipe.objective.layers:
+        sites = network.layer(key).sites
+        if len(sites) != 2:
+            continue
+        least = tuple(-(-side // site) for side, site in zip(network.size, sites, strict=True))
+        if recipe.shape.rows < least[0] or recipe.shape.columns < least[1]:
+            raise DoesNotFit(
+                f"a picture for layer {key!r}",
+                got=f"{recipe.shape.rows}x{recipe.shape.columns} px",
+                expected=f"at least {least[0]}x{least[1]} px, one neuron's stride",
+            )
 
 
 def _prefix(network: Network, recipes: Sequence[Recipe], rows: int, columns: int) -> Prefix:
@@ -213,5 +239,7 @@ def _of_running(gradient: Tensor, runs: Tensor) -> Tensor:
 
 
 def _moved(course: Tensor) -> Tensor:
-    """Whether a row's values were ever different from its first."""
+    """Whether a row's values were ever different from its first; of one step nothing is known."""
+    if len(course) == 1:
+        return torch.ones_like(course[0], dtype=torch.bool)
     return ((course != course[0]) & ~course.isnan()).any(dim=0)

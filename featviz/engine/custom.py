@@ -4,13 +4,15 @@ import hashlib
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from torch import Tensor
 
 from featviz.engine.algebra import Objective, Own, Term
 from featviz.engine.seen import Seen
 from featviz.errors import DoesNotFit, Malformed, NotAvailable, UnknownName
+from featviz.network.network import Network
 from featviz.shapes import PerImage
 
 Argument = str | int | float | bool
@@ -38,6 +40,11 @@ class Custom(Term):
     @property
     def reads(self) -> tuple[str, ...]:
         return self.read_points
+
+    def resolve_term(self, network: Network) -> Term:
+        for layer in self.read_points:
+            network.layer(layer)
+        return self if self.call is not None else replace(self, call=imported(self))
 
     def evaluate(self, seen: Seen, own: Own) -> PerImage:
         measure = self.call if self.call is not None else imported(self)
@@ -91,6 +98,7 @@ def objective(*layers: str) -> Callable[[Measure], Callable[..., Objective]]:
     return decorate
 
 
+@lru_cache(maxsize=64)  # a step should not read source files
 def imported(custom: Custom) -> Measure:
     """The function that a stored objective names. Raises NotAvailable, UnknownName, Malformed."""
     module_name, separator, name = custom.function.partition(":")

@@ -6,35 +6,30 @@ FACTOR   NUMBER | "-" FACTOR | "(" SUM ")" | NAME "(" ARGUMENTS ")" | UNIT ADDRE
 """
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Any, get_type_hints
 
-from featviz.engine import objectives, penalties
-from featviz.engine.algebra import Objective
+from featviz.engine import objectives, penalties, serial
+from featviz.engine.algebra import Objective, Term
 from featviz.errors import Malformed, UnknownName
 from featviz.units import parse_unit
 
 Value = Objective | float
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<number>\d+\.?\d*(?:[eE][-+]?\d+)?(?![\w.:/@]))"
-    r"|(?P<address>[A-Za-z_][\w.]*(?:/(?:pre|post))?:\d+(?:@(?:center|\d+\s*,\s*\d+))?)"
+    r"\s*(?:(?P<address>\w[\w.]*(?:/(?:pre|post))?:\d+(?:@(?:center|\d+\s*,\s*\d+))?)"
+    r"|(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.]))"
     r"|(?P<name>[A-Za-z_]\w*)(?=\s*\()"
     r"|(?P<sign>[-+*/()]))"
 )
 
 
-def _direction(layer: str, vector: tuple[float, ...], *rest: Any) -> Objective:
-    if len(rest) >= 2:
-        return objectives.NeuronDirection(layer, vector, *rest)
-    return objectives.Direction(layer, vector, *rest)
-
-
-FUNCTIONS: Mapping[str, Callable[..., Objective]] = {
+FUNCTIONS: Mapping[str, type[Term]] = {
     "channel": objectives.Channel,
     "neuron": objectives.Neuron,
     "deepdream": objectives.DeepDream,
-    "direction": _direction,
+    "direction": objectives.Direction,  # with a row and column, objectives.NeuronDirection
     "tensor_direction": objectives.TensorDirection,
     "logit": objectives.Logit,
     "likeness": objectives.Likeness,
@@ -47,7 +42,7 @@ FUNCTIONS: Mapping[str, Callable[..., Objective]] = {
 
 
 def parse_objective(text: str) -> Objective:
-    """The objective that `text` writes. Raises Malformed, UnknownName."""
+    """The objective that `text` writes. Raises Malformed, UnknownName, DoesNotFit."""
     return _Parser(text).whole()
 
 
@@ -95,6 +90,7 @@ class _Parser:
             if not self._take(")"):
                 raise self._error()
             return value
+        start = self.at
         match = self._next()
         if match and match["number"]:
             return float(match["number"])
@@ -102,18 +98,29 @@ class _Parser:
             return objectives.of_unit(parse_unit(match["address"]))
         if match and match["name"]:
             return self._call(match["name"])
+        self.at = start
         raise self._error()
 
     def _call(self, name: str) -> Objective:
         if name not in FUNCTIONS:
             raise UnknownName("objective", name, FUNCTIONS)
-        inside = self._inside()
-        try:
-            return FUNCTIONS[name](*(_argument(word) for word in _split(inside)))
-        except (TypeError, ValueError) as error:
+        kind, words = FUNCTIONS[name], _split(inside := self._inside())
+        if kind is objectives.Direction and len(words) > 3:
+            kind = objectives.NeuronDirection
+        places = fields(kind)  # type: ignore[arg-type]  # every Term that is not abstract is a dataclass
+        required = sum(each.default is MISSING for each in places)
+        if not required <= len(words) <= len(places):
             raise Malformed(
-                "the objective", f"{name}({inside})", expected=f"arguments that fit ({error})"
-            ) from error
+                "the objective",
+                f"{name}({inside})",
+                expected=f"{name}({', '.join(each.name for each in places)})",
+            )
+        hints = get_type_hints(kind)
+        given = {
+            each.name: _unquoted(word) if hints[each.name] is str else _argument(word)
+            for each, word in zip(places, words, strict=False)
+        }
+        return serial.made(kind, given)
 
     def _inside(self) -> str:
         start = self.text.index("(", self.at) + 1
@@ -155,9 +162,14 @@ def _split(inside: str) -> list[str]:
     return [word.strip() for word in words if word.strip()]
 
 
+def _unquoted(word: str) -> str:
+    is_quoted = word[0] in "'\"" and word[-1] == word[0] and len(word) > 1
+    return word[1:-1] if is_quoted else word
+
+
 def _argument(word: str) -> Any:
-    if word[0] in "'\"" and word[-1] == word[0] and len(word) > 1:
-        return word[1:-1]
+    if (text := _unquoted(word)) != word:
+        return text
     if word[0] == "[" and word[-1] == "]":
         return tuple(_argument(each) for each in _split(word[1:-1]))
     for kind in (int, float):

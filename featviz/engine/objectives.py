@@ -17,7 +17,7 @@ from featviz.engine.seen import Grid, Maps, Seen
 from featviz.errors import DoesNotFit, OutOfRange
 from featviz.network.network import Network
 from featviz.shapes import PerImage
-from featviz.units import Unit, layer_key
+from featviz.units import Position, Unit, layer_key, split_key
 
 Place = int | Literal["center"]
 
@@ -30,6 +30,7 @@ class Channel(Term):
     """Mean activation of one channel over its map (or over tokens)."""
 
     varies = ("channel",)
+    is_linear = True
     layer: str
     channel: int
 
@@ -60,6 +61,7 @@ class Neuron(Term):
     """
 
     varies = ("channel", "row", "column")
+    is_linear = True
     layer: str
     channel: int
     row: Place = "center"
@@ -228,7 +230,7 @@ class Logit(Term):
     label: int | str
 
     def __str__(self) -> str:
-        return f"logit({self.label})"
+        return f"logit({self.label!r})"
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -326,6 +328,19 @@ def of_unit(unit: Unit) -> Objective:
     if unit.position == "center":
         return Neuron(key, unit.channel)
     return Neuron(key, unit.channel, *unit.position)
+
+
+def title(objective: Objective) -> str:
+    """The address where the objective is one channel or neuron, else its expression."""
+    weight, term = objective.terms[0]
+    if len(objective.terms) > 1 or abs(weight) != 1 or not isinstance(term, (Channel, Neuron)):
+        return str(objective)
+    layer, read = split_key(term.layer)
+    place: Position = None
+    if isinstance(term, Neuron):
+        is_center = isinstance(term.row, str) or isinstance(term.column, str)
+        place = "center" if is_center else (int(term.row), int(term.column))
+    return f"{'-' if weight < 0 else ''}{Unit(layer, term.channel, read, place)}"
 
 
 def _rows_of(maps: Maps, channels: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from featviz.engine.recipe import Recipe
 from featviz.engine.redirect import redirected
 from featviz.engine.seen import see
+from featviz.engine.start import starting_parameters
 from featviz.network.network import Network
 from featviz.network.recording import Prefix
 from featviz.shapes import Images, PerImage
@@ -36,7 +37,7 @@ def optimize(
     """
     device = network.device
     seeds = torch.arange(recipe.seed, recipe.seed + recipe.count, device=device)
-    parameters = recipe.parameterization.initial(seeds, recipe.shape, dtype=dtype)
+    parameters = starting_parameters(recipe, seeds, dtype=dtype)
     optimizer = torch.optim.Adam(
         [parameters.requires_grad_()],
         betas=(recipe.optimizer.beta1, recipe.optimizer.beta2),

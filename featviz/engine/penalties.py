@@ -4,21 +4,18 @@ All are means over channels and sites, so that a weight means the same at every 
 Deviation: Lucid sums, so its weights are larger by the number of values.
 """
 
-import base64
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from PIL import Image as PillowImage
 from torch import Tensor
 from torch.nn import functional
 
 from featviz.engine.algebra import Own, OwnValue, Term
+from featviz.engine.given import GivenImage
 from featviz.engine.seen import IMAGE, Grid, Seen
-from featviz.errors import DoesNotFit
-from featviz.shapes import PerImage
+from featviz.image.parameterizations import Shape
+from featviz.shapes import Images, PerImage
 
 
 @dataclass(frozen=True)
@@ -93,11 +90,7 @@ class Roughness(Term):
 
     def evaluate(self, seen: Seen, own: Own) -> PerImage:
         with torch.no_grad():
-            planes = seen.images.flatten(0, 1).unsqueeze(1)
-            kernel = planes.new_tensor([[0.5, 0.5, 0.5], [0.5, 1.0, 0.5], [0.5, 0.5, 0.5]])
-            inside = functional.conv2d(torch.ones_like(planes[:1]), kernel[None, None], padding=1)
-            blurred = functional.conv2d(planes, kernel[None, None], padding=1) / inside
-            blurred = blurred.squeeze(1).unflatten(0, seen.images.shape[:2])
+            blurred = _weighted3(seen.images) / _weighted3(torch.ones_like(seen.images[:1]))
         return 0.5 * (seen.images - blurred).square().mean(dim=(1, 2, 3))
 
 
@@ -115,39 +108,23 @@ class ImageDistance(Term):
     @classmethod
     def to(cls, image: Tensor) -> "ImageDistance":
         """The distance to `image`, (channel, row, column) in [0, 1] with 1 or 3 channels."""
-        if image.ndim != 3 or image.shape[0] not in (1, 3):
-            raise DoesNotFit(
-                "the image of a distance",
-                got=f"shape {tuple(image.shape)}",
-                expected="(1 or 3, row, column)",
-            )
-        bytes_ = (image.detach().cpu() * 255).round().clamp(0, 255).to(torch.uint8)
-        pixels = bytes_.permute(1, 2, 0).numpy()
-        file = io.BytesIO()
-        PillowImage.fromarray(pixels.squeeze()).save(file, format="PNG")
-        return cls(base64.b64encode(file.getvalue()).decode())
+        return cls(GivenImage.of(image).png)
 
     @property
     def reads(self) -> tuple[str, ...]:
         return (IMAGE,)
 
     def own(self, grids: Mapping[str, Grid]) -> tuple[OwnValue, ...]:
-        picture, grid = _decode(self.png), grids[IMAGE]
-        if tuple(picture.shape) != (grid.channels, grid.rows, grid.columns):
-            raise DoesNotFit(
-                "the image of a distance",
-                got=f"shape {tuple(picture.shape)}",
-                expected=f"the picture's ({grid.channels}, {grid.rows}, {grid.columns})",
-            )
-        return (picture,)
+        grid = grids[IMAGE]
+        shape = Shape(grid.channels, grid.rows, grid.columns)
+        return (GivenImage(self.png).decoded(shape),)
 
     def evaluate(self, seen: Seen, own: Own) -> PerImage:
         square = (seen.images - own[0]).square().mean(dim=(1, 2, 3))
         return (self.epsilon + square).sqrt()
 
 
-def _decode(png: str) -> Tensor:
-    with PillowImage.open(io.BytesIO(base64.b64decode(png))) as picture:
-        pixels = np.asarray(picture)
-    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).double() / 255
+def _weighted3(images: Images) -> Images:
+    """Sum over the 3x3 neighbours inside the picture: half of each, and all of the center."""
+    box = functional.avg_pool2d(images, 3, stride=1, padding=1)  # a ninth each, zeros outside
+    return 4.5 * box + 0.5 * images

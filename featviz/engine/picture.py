@@ -1,13 +1,12 @@
 """A finished picture with its evidence, and the image file that carries both."""
 
+import base64
 import io
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -19,8 +18,11 @@ from featviz.engine import serial
 from featviz.engine.execution import Execution
 from featviz.engine.recipe import Recipe
 from featviz.errors import DoesNotFit, Malformed, NotAvailable, UnknownName
+from featviz.files import write_whole
 
 Verdict = Literal["rendered", "dead", "not finite"]
+SUFFIXES = (".png", ".webp")
+"""Of the files that a picture can be saved to."""
 KEY = "featviz"
 EXIF_DESCRIPTION = 0x010E
 
@@ -59,8 +61,8 @@ class Picture:
 
     def encoded(self, suffix: str = ".png") -> bytes:
         """A PNG or lossless WebP file that carries `evidence`. Raises UnknownName, DoesNotFit."""
-        if suffix not in (".png", ".webp"):
-            raise UnknownName("image format", suffix, [".png", ".webp"])
+        if suffix not in SUFFIXES:
+            raise UnknownName("image format", suffix, SUFFIXES)
         channels = self.pixels.shape[2]
         if channels not in (1, 3):
             raise DoesNotFit(
@@ -84,7 +86,7 @@ class Picture:
     def save(self, path: str | Path) -> Path:
         """Writes a .png or .webp file, whole or not at all. Raises UnknownName, NotAvailable."""
         target = Path(path)
-        write_whole(target, self.encoded(target.suffix))
+        write_whole(target, self.encoded(target.suffix.lower()))
         return target
 
     def _repr_png_(self) -> bytes:
@@ -121,44 +123,22 @@ class Pictures(Sequence[Picture]):
 
 
 def read_evidence(path: str | Path) -> dict[str, Any]:
-    """What `Picture.save` put into a file. Raises NotAvailable, Malformed."""
+    """What `Picture.save` put into a file, all of it readable. Raises NotAvailable, Malformed."""
     source = Path(path)
     if not source.is_file():
         raise NotAvailable(f"the picture {str(source)!r}", there="there is no such file")
     try:
         with PillowImage.open(source) as image:
+            image.load()
             text = image.info.get(KEY) or image.getexif().get(EXIF_DESCRIPTION)
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise Malformed("the picture", str(source), expected="a PNG or WebP image") from error
+        raise Malformed("the picture", str(source), expected="a whole PNG or WebP image") from error
     if not isinstance(text, str):
         raise Malformed("the picture", str(source), expected="an image that featviz saved")
     return serial.parsed(text, f"the recipe in {source.name}")
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file that appears whole or not at all. Raises NotAvailable when it cannot."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            try:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise NotAvailable(
-            f"writing {str(path)!r}", there=(error.strerror or str(error)).lower()
-        ) from error
-
-
 def _figure(picture: Picture) -> str:
-    import base64
-
     source = base64.b64encode(picture.encoded()).decode()
     words = f"{picture.recipe.objective}<br>{picture.score:.4g} ({picture.verdict})"
     return (

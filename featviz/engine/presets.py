@@ -1,8 +1,10 @@
 """The words that commands and configs use for parameterizations and transform stacks."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
+from featviz.engine.recipe import Recipe, lucid_preset
 from featviz.image.parameterizations import Fourier, Pixel
 from featviz.image.transforms import Stack, lucid, standard, strong
 
@@ -12,3 +14,33 @@ TRANSFORMS: Mapping[str, Callable[[], Stack]] = MappingProxyType(
 PARAMETERIZATIONS: Mapping[str, type[Fourier] | type[Pixel]] = MappingProxyType(
     {"fourier": Fourier, "pixel": Pixel}
 )
+PRESETS: Mapping[str, Callable[[Recipe], Recipe]] = MappingProxyType(
+    {"default": lambda recipe: recipe, "lucid": lucid_preset}
+)
+
+
+def adjusted(
+    recipe: Recipe,
+    *,
+    preset: str = "default",
+    steps: int | None = None,
+    learning_rate: float | None = None,
+    transforms: str | None = None,
+    parameterization: str | None = None,
+) -> Recipe:
+    """The recipe under a preset, and then with what is given; None leaves what is there.
+
+    Raises OutOfRange.
+    """
+    made = PRESETS[preset](recipe)
+    changes: dict[str, object] = {}
+    if steps is not None:
+        changes["steps"] = steps
+    if learning_rate is not None:
+        changes["optimizer"] = replace(made.optimizer, learning_rate=learning_rate)
+    if transforms is not None:
+        changes["transforms"] = TRANSFORMS[transforms]()
+    if parameterization is not None:
+        color = "decorrelated" if made.shape.channels == 3 else "plain"
+        changes["parameterization"] = PARAMETERIZATIONS[parameterization](color=color)
+    return replace(made, **changes)

@@ -1,7 +1,8 @@
 """The objectives of a batch, each row its own, as a few calls that serve all rows at once."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,48 @@ class _Call:
     own: Own
     is_mine: Tensor
     weights: Tensor
+    is_guarded: bool
+    """Rows that are not mine might turn a gradient of zero into NaN."""
+
+    def values(self, seen: Seen) -> PerImage:
+        """Weighted values; 0, with a gradient of exactly zero, for rows that are not mine."""
+        if self.is_guarded:
+            seen = _guarded(seen, self.term.reads, self.is_mine)
+        values = self.term.evaluate(seen, self.own).to(self.weights.dtype)
+        return self.weights * torch.where(self.is_mine, values, 0)
+
+
+class _Guard(torch.autograd.Function):
+    """The values themselves; in the gradient, zeros for rows that are not mine."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, is_mine: Tensor) -> Tensor:
+        ctx.save_for_backward(is_mine)
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (is_mine,) = ctx.saved_tensors
+        (gradient,) = gradients
+        mine = is_mine.view(-1, *[1] * (gradient.ndim - 1))
+        return torch.where(mine, gradient, 0), None
+
+
+def _guarded(seen: Seen, reads: Sequence[str], is_mine: Tensor) -> Seen:
+    """0 * infinity is NaN: what a mate asks for must not reach a row whose values it overflows."""
+
+    def guard(values: Tensor) -> Tensor:
+        guarded = _Guard.apply(values, is_mine)
+        assert isinstance(guarded, Tensor)
+        return guarded
+
+    layers = [layer for layer in reads if layer != IMAGE]
+    return replace(
+        seen,
+        maps={each: replace(m := seen.maps[each], values=guard(m.values)) for each in layers},
+        raw={each: guard(seen.raw[each]) for each in layers},
+        images=guard(seen.images),
+    )
 
 
 class Program:
@@ -51,8 +94,7 @@ class Program:
             seen.images.shape[0], dtype=seen.images.dtype, device=seen.images.device
         )
         for call in self._calls:
-            values = call.term.evaluate(seen, call.own).to(total.dtype)
-            total = total + call.weights * torch.where(call.is_mine, values, 0)
+            total = total + call.values(seen)
         return total
 
     def _call(self, members: dict[int, tuple[float, Term]], count: int, like: Tensor) -> _Call:
@@ -64,4 +106,5 @@ class Program:
             own=stacked([term.own(self._grids) for term in terms], like=like),
             is_mine=torch.tensor([row in members for row in range(count)], device=like.device),
             weights=torch.tensor(weights, dtype=like.dtype, device=like.device),
+            is_guarded=len(members) < count and not anyone.is_linear,
         )

@@ -2,12 +2,15 @@
 
 import hashlib
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
+
+from torch import Tensor
 
 from featviz.engine import algebra, custom, objectives, penalties, serial
 from featviz.engine.algebra import Objective
-from featviz.errors import DoesNotFit, Malformed, OutOfRange
+from featviz.engine.given import GivenImage
+from featviz.errors import DoesNotFit, Malformed, OutOfRange, UnknownName
 from featviz.image import parameterizations, transforms, warp
 from featviz.image.parameterizations import Fourier, Parameterization, Shape
 from featviz.image.spectrum import lucid_gain_sd
@@ -24,12 +27,14 @@ class Adam:
 
     Source: Kingma and Ba 2015, "Adam". With `decays` the rate falls as half a cosine from
     `learning_rate` to 0 over the steps of the recipe (Loshchilov and Hutter 2017, "SGDR").
+    The short memory (betas of .5 and .99 for the usual .9 and .999) suits a gradient that each
+    step's transforms turn another way: LOG.md has the trial.
     """
 
-    learning_rate: float = 0.1
+    learning_rate: float = 0.3
     decays: bool = True
-    beta1: float = 0.9
-    beta2: float = 0.999
+    beta1: float = 0.5
+    beta2: float = 0.99
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
@@ -38,6 +43,8 @@ class Adam:
             raise OutOfRange(
                 "learning_rate", self.learning_rate, low="above 0", high="any", where="Adam"
             )
+        if not (math.isfinite(self.epsilon) and self.epsilon > 0):
+            raise OutOfRange("epsilon", self.epsilon, low="above 0", high="any", where="Adam")
         for name, value in (("beta1", self.beta1), ("beta2", self.beta2)):
             if not 0 <= value < 1:
                 raise OutOfRange(name, value, low=0, high="below 1", where="Adam")
@@ -66,6 +73,10 @@ class Plateau:
             raise OutOfRange(
                 "window or minimum", (self.window, self.minimum), low=1, high="any", where="Plateau"
             )
+        if not math.isfinite(self.tolerance):
+            raise OutOfRange(
+                "tolerance", self.tolerance, low="finite", high="finite", where="Plateau"
+            )
 
 
 @dataclass(frozen=True)
@@ -74,8 +85,8 @@ class Recipe:
 
     `network` is the fingerprint, `network_name` how to load it (not part of the digest). A
     recipe of `count` above 1 is that many pictures, with seeds `seed`, `seed + 1`, ..., which a
-    coupled objective compares. `redirected_steps`: rectifiers have redirected gradients in the
-    first so many steps.
+    coupled objective compares. `start`: begin from this image, not from noise.
+    `redirected_steps`: rectifiers have redirected gradients in the first so many steps.
     """
 
     network: str
@@ -85,10 +96,11 @@ class Recipe:
     parameterization: Parameterization = field(default_factory=Fourier)
     transforms: Stack = field(default_factory=standard)
     optimizer: Adam = field(default_factory=Adam)
-    steps: int = 128
+    steps: int = 256
     stop: Plateau | None = None
     seed: int = 0
     count: int = 1
+    start: GivenImage | None = None
     redirected_steps: int = 16
 
     def __post_init__(self) -> None:
@@ -139,17 +151,25 @@ class Recipe:
 def default_recipe(network: Network, objective: Objective, **settings: Any) -> Recipe:
     """A recipe at the network's native size with the default settings, and any given ones.
 
-    `settings` are fields of Recipe, and `size`: a side in pixels or (rows, columns). Networks
-    that are not of three channels get plain color.
+    `settings` are fields of Recipe, and `size`: a side in pixels or (rows, columns); `start`
+    may be a tensor (channel, row, column) in [0, 1]. Networks that are not of three channels get
+    plain color.
 
     Raises DoesNotFit, UnknownName, OutOfRange; the objective is resolved and checked.
     """
+    known = [each.name for each in fields(Recipe)]
+    for name in settings:
+        if name not in (*known, "size"):
+            raise UnknownName("setting", name, [*known, "size"])
     size = settings.pop("size", None)
     rows, columns = (size, size) if isinstance(size, int) else size or network.size
     channels = network.preprocessing.channels
     settings.setdefault(
         "parameterization", Fourier(color="decorrelated" if channels == 3 else "plain")
     )
+    start = settings.get("start")
+    if isinstance(start, Tensor):
+        settings["start"] = GivenImage.of(start)
     return Recipe(
         network=network.fingerprint,
         network_name=network.name,
@@ -173,7 +193,7 @@ def lucid_preset(recipe: Recipe) -> Recipe:
         recipe,
         parameterization=Fourier(sd=0.0028, color=color),
         transforms=lucid(),
-        optimizer=Adam(learning_rate=0.05 * gain, decays=False),
+        optimizer=Adam(learning_rate=0.05 * gain, decays=False, beta1=0.9, beta2=0.999),
         steps=512,
     )
 
@@ -183,6 +203,7 @@ VOCABULARY = serial.Vocabulary(
         Recipe,
         Adam,
         Plateau,
+        GivenImage,
         Shape,
         algebra.WeightedSum,
         custom.Custom,

@@ -1,7 +1,7 @@
 """Recipes to pictures: the one entrance to the engine."""
 
 import contextlib
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,6 @@ def render(
     slots: int | None = None,
     device: str | None = None,
     dtype: str = "float32",
-    weights: str = "default",
     **settings: Any,
 ) -> Pictures:
     """Pictures that maximize what is asked for, in the order in which it is asked.
@@ -51,7 +50,7 @@ def render(
         slots=max(1, min(pictures, DEFAULT_SLOTS)) if slots is None else slots,
         device=network.device.type if device is None else device,
         dtype=dtype,
-        weights=weights,
+        weights=network.weights,
     )
     made = {(p.recipe.digest, p.index): p for p in render_each(network, recipes, how)}
     return Pictures([made[r.digest, index] for r in recipes for index in range(r.count)])
@@ -61,18 +60,33 @@ def recipes_of(network: Network, wish: Wish, **settings: Any) -> list[Recipe]:
     """The recipes that a wish stands for. Raises Malformed, UnknownName, OutOfRange, DoesNotFit."""
     if isinstance(wish, Recipe):
         return [wish]
+    return [default_recipe(network, each, **settings) for each in objectives_of(network, wish)]
+
+
+def objectives_of(network: Network, wish: str | Objective) -> list[Objective]:
+    """What a selection, an expression or an objective asks for, one objective a picture.
+
+    Raises Malformed, UnknownName, OutOfRange.
+    """
     if isinstance(wish, Objective):
-        return [default_recipe(network, wish, **settings)]
+        return [wish]
     if is_expression(wish):
-        return [default_recipe(network, parse_objective(wish), **settings)]
-    return [default_recipe(network, of_unit(unit), **settings) for unit in network.units(wish)]
+        return [parse_objective(wish)]
+    return [of_unit(unit) for unit in network.units(wish)]
 
 
-def render_each(network: Network, recipes: Iterable[Recipe], how: Execution) -> Iterator[Picture]:
+def render_each(
+    network: Network,
+    recipes: Iterable[Recipe],
+    how: Execution,
+    *,
+    on_progress: Callable[[float], None] | None = None,
+) -> Iterator[Picture]:
     """Pictures as they finish, each recipe once; batches hold what can be rowed together.
 
     A picture depends on its recipe and on `how` alone: batches are filled up to the slots with
-    copies of their last row, whose results are dropped.
+    copies of their last row, whose results are dropped. `on_progress` is told after each step
+    how many pictures' worth of work is done since it was told last.
 
     Raises a FeatvizError before the first step where a recipe does not fit the network.
     """
@@ -81,7 +95,9 @@ def render_each(network: Network, recipes: Iterable[Recipe], how: Execution) -> 
     for group in _planned(placed, recipes, how):
         with reproducible():
             filled = group + [group[-1]] * (_per_batch(group[0], how) - len(group))
-            finished = optimize_batch(placed, filled)
+            rows, share = sum(recipe.count for recipe in group), 1 / group[0].steps
+            report = None if on_progress is None else lambda s=rows * share: on_progress(s)
+            finished = optimize_batch(placed, filled, on_step=report)
             pixels = hwc_uint8_from_images(finished.images)
             shown = images_from_hwc_uint8(pixels).to(finished.images.device)
             scores = score_batch(judge, filled, shown)

@@ -18,6 +18,10 @@ class Vocabulary:
     def __init__(self, classes: Iterable[type]) -> None:
         self._classes: Mapping[str, type] = {each.__name__: each for each in classes}
 
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(self._classes)
+
     def to_data(self, value: object) -> Data:
         """`value` with each dataclass as {"is": its name, field: ...} and tuples as lists."""
         if is_dataclass(value) and not isinstance(value, type):
@@ -42,11 +46,14 @@ class Vocabulary:
         if not isinstance(name, str) or name not in self._classes:
             raise UnknownName("kind of value", str(name), self._classes)
         given = {key: self.from_data(value) for key, value in data.items() if key != "is"}
-        return _made(self._classes[name], given)
+        return made(self._classes[name], given)
 
 
-def _made(kind: type, given: dict[str, Any]) -> Any:
-    """A value of `kind`, its fields checked against their annotations."""
+def made(kind: type, given: dict[str, Any]) -> Any:
+    """A value of `kind`, its fields checked against their annotations.
+
+    Raises UnknownName, DoesNotFit.
+    """
     known = {each.name for each in fields(kind) if each.compare}
     hints = get_type_hints(kind)
     for key, value in given.items():
@@ -77,11 +84,16 @@ def parsed(text: str, what: str) -> Data:
 
 
 def _widened(value: object, hint: Any) -> object:
-    """Whole numbers as floats where floats are meant: equal values must be equal text."""
-    if hint is float and isinstance(value, int):
-        return float(value)
-    if get_origin(hint) is tuple and isinstance(value, tuple) and get_args(hint)[-1] is Ellipsis:
-        return tuple(_widened(each, get_args(hint)[0]) for each in value)
+    """Whole numbers as floats where floats are meant, -0 as 0: equal values must be equal text."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType) and int not in arguments:
+        fitting = (each for each in arguments if _fits(value, each))
+        return _widened(value, next(fitting, Any))
+    if hint is float and isinstance(value, (int, float)):
+        return float(value) + 0.0
+    if origin is tuple and isinstance(value, tuple):
+        hints = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        return tuple(map(_widened, value, hints))
     return value
 
 

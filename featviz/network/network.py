@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from featviz.errors import DoesNotFit, NotFinite, OutOfRange, UnknownName
+from featviz.network.fields import Field, fields
 from featviz.network.fingerprint import fingerprint
 from featviz.network.layers import Layer, layers
 from featviz.network.preprocessing import Preprocessing
-from featviz.network.trace import Trace, trace
+from featviz.network.trace import INPUT, Trace, trace
 from featviz.shapes import Images
 from featviz.units import Extent, Unit, parse_selection, split_key
 
@@ -20,7 +21,7 @@ class Network:
     """A network that never changes: eval mode, no weight gradients, its own device and dtype.
 
     The module is frozen in place (`requires_grad` off, eval mode); hooks that the user put on it
-    stay and run.
+    stay and run. `weights` is the word or file that they came from.
 
     Raises NotFinite when a weight is NaN or infinite.
     """
@@ -32,6 +33,7 @@ class Network:
         *,
         name: str,
         labels: tuple[str, ...] = (),
+        weights: str = "default",
     ) -> None:
         for key, value in module.state_dict().items():
             if value.is_floating_point() and not bool(torch.isfinite(value).all()):
@@ -40,6 +42,7 @@ class Network:
         self.preprocessing = preprocessing
         self.name = name
         self.labels = labels
+        self.weights = weights
         self.fingerprint = fingerprint(module, preprocessing)
         self._forget()
 
@@ -102,6 +105,12 @@ class Network:
         """
         return self._traced(rows or self.size[0], columns or self.size[1])[1]
 
+    def fields(self, rows: int | None = None, columns: int | None = None) -> Mapping[str, Field]:
+        """The receptive field of each layer, measured; see `featviz.network.fields`."""
+        rows, columns = rows or self.size[0], columns or self.size[1]
+        shape = (1, self.preprocessing.channels, rows, columns)
+        return fields(self.module, self.to_input(torch.full(shape, 0.5, device=self.device)))
+
     def layer(self, key: str, rows: int | None = None, columns: int | None = None) -> Layer:
         """The layer of a name or read point ("conv1", "conv1/pre"). Raises UnknownName."""
         known = self.layers(rows, columns)
@@ -122,11 +131,26 @@ class Network:
         return layer.post
 
     def output_layer(self) -> str:
-        """The layer whose post read is the network's own output. Raises DoesNotFit if none is."""
-        for name, layer in reversed(list(self.layers().items())):
-            if not layer.is_view and not layer.sites:
-                return name
-        raise DoesNotFit("a class logit", got=self.name, expected="a network that ends in features")
+        """The unit layer of features that the network's output is, up to a softmax or a reshape.
+
+        Raises DoesNotFit if there is none.
+        """
+        features = {
+            layer.post: name
+            for name, layer in self.layers().items()
+            if not layer.is_view and not layer.sites
+        }
+        traced = self.trace()
+        at = traced.outputs.get("", INPUT)
+        while at != INPUT and at not in features:
+            operation = traced.operations[at]
+            is_alone = len(operation.inputs) == 1 and not operation.parameters
+            at = operation.inputs[0] if is_alone else INPUT
+        if at == INPUT:
+            raise DoesNotFit(
+                "a class logit", got=self.name, expected="a network that ends in features"
+            )
+        return features[at]
 
     def units(self, selection: str) -> list[Unit]:
         """The units that a selection names ("blocks.4:17", "blocks.2:0-15", "*").

@@ -128,8 +128,12 @@ class Prefix:
             with Recorder(self.wanted, values, stops=True, substitute=substitute):
                 self.network.module(seen)
         except _Enough:
-            pass
-        return values
+            return values
+        raise DoesNotFit(
+            f"a pass of {self.network.name}",
+            got="its end",
+            expected=f"operation {self.wanted.last}, which ran when the network was traced",
+        )
 
 
 @contextmanager
@@ -155,5 +159,6 @@ def record(network: Network, layers: Iterable[str]) -> Iterator[dict[str, Tensor
             sizes[size] = find(network, keys, *size)
         recorder.restart(sizes[size])
 
-    with network.module.register_forward_pre_hook(start), recorder:
+    # First of all hooks: operations of the user's own ones were counted when tracing.
+    with network.module.register_forward_pre_hook(start, prepend=True), recorder:
         yield recorded

@@ -1,8 +1,11 @@
 """Name -> frozen network: the shipped ones, torchvision's, timm's, and anyone's own from a file."""
 
 import copy
+import hashlib
 import importlib.util
+import sys
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +66,10 @@ def load(
                 "a module of your own", got="no preprocessing", expected="preprocessing=..."
             )
         mine = copy.deepcopy(network)  # the user's own stays as it is, training or not
-        return Network(mine, preprocessing, name=type(network).__name__).at(device, dtype)
+        if weights not in ("default", "none"):
+            _load_weights(mine, weights)
+        name = type(network).__name__
+        return Network(mine, preprocessing, name=name, weights=weights).at(device, dtype)
     return _make(network, weights).at(device, dtype)
 
 
@@ -88,7 +94,9 @@ def _efficientnet_lite0(weights: str) -> Network:
     else:
         _load_weights(module, weights)
     made_for = Preprocessing(mean=(0.5, 0.5, 0.5), sd=(0.5, 0.5, 0.5))
-    return Network(module, made_for, name="efficientnet_lite0", labels=imagenet_labels())
+    return Network(
+        module, made_for, name="efficientnet_lite0", labels=imagenet_labels(), weights=weights
+    )
 
 
 def _googlenet_bvlc(weights: str) -> Network:
@@ -102,7 +110,9 @@ def _googlenet_bvlc(weights: str) -> Network:
     made_for = Preprocessing(
         mean=(104.0, 117.0, 123.0), sd=(1.0, 1.0, 1.0), value_range=(0.0, 255.0), is_bgr=True
     )
-    return Network(module, made_for, name="googlenet_bvlc", labels=imagenet_labels())
+    return Network(
+        module, made_for, name="googlenet_bvlc", labels=imagenet_labels(), weights=weights
+    )
 
 
 def _planted(weights: str) -> Network:
@@ -130,7 +140,7 @@ def _torchvision(name: str, weights: str) -> Network:
         _load_weights(module, weights)
     labels: tuple[str, ...] = tuple(chosen.meta.get("categories", ())) if chosen else ()
     made_for = _torchvision_preprocessing(name, chosen)
-    return Network(module, made_for, name=f"torchvision:{name}", labels=labels)
+    return Network(module, made_for, name=f"torchvision:{name}", labels=labels, weights=weights)
 
 
 def _torchvision_preprocessing(name: str, chosen: Any) -> Preprocessing:
@@ -164,16 +174,18 @@ def _timm(name: str, weights: str) -> Network:
         is_fixed_size=bool(config.get("fixed_input_size")),
     )
     labels = imagenet_labels() if config.get("num_classes") == 1000 else ()
-    return Network(module, made_for, name=f"timm:{name}", labels=labels)
+    return Network(module, made_for, name=f"timm:{name}", labels=labels, weights=weights)
 
 
 def _from_file(path: Path, factory: str, weights: str) -> Network:
     if not path.is_file():
         raise NotAvailable(f"the file {str(path)!r}", there="give the path of a Python file")
-    specification = importlib.util.spec_from_file_location(path.stem, path)
+    name = f"featviz_file_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()}"
+    specification = importlib.util.spec_from_file_location(name, path)
     assert specification is not None
     assert specification.loader is not None
     source = importlib.util.module_from_spec(specification)
+    sys.modules[specification.name] = source  # where `inspect` finds the source of its classes
     try:
         specification.loader.exec_module(source)
     except Exception as error:
@@ -183,6 +195,12 @@ def _from_file(path: Path, factory: str, weights: str) -> Network:
         raise UnknownName(f"function in {path.name}", factory, functions)
     made = _seeded(getattr(source, factory))
     if isinstance(made, Network):
+        if weights not in ("default", "none"):
+            raise DoesNotFit(
+                f"weights for {factory}() of {path.name}",
+                got=repr(weights),
+                expected="none: it returns a network that has its weights",
+            )
         return made
     if not (
         isinstance(made, tuple)
@@ -198,7 +216,7 @@ def _from_file(path: Path, factory: str, weights: str) -> Network:
     module, made_for = made
     if weights not in ("default", "none"):
         _load_weights(module, weights)
-    return Network(module, made_for, name=f"{path.name}:{factory}")
+    return Network(module, made_for, name=f"{path}:{factory}", weights=weights)
 
 
 def _seeded(make: Callable[[], Any]) -> Any:
@@ -259,7 +277,10 @@ def read_state(path: Path) -> State:
         return readers[path.suffix](path)
     except FeatvizError:
         raise
-    except (OSError, ValueError, RuntimeError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (
+        *(OSError, ValueError, RuntimeError, EOFError, LookupError, AttributeError, TypeError),
+        *(AssertionError, zipfile.BadZipFile, zlib.error),  # torch's reader raises most of them
+    ) as error:
         raise Malformed("the weights file", str(path), expected=f"a {path.suffix} file") from error
     except Exception as error:  # safetensors and pickle have errors of their own kinds
         if type(error).__module__.split(".")[0] in ("safetensors", "pickle", "_pickle"):
@@ -270,7 +291,7 @@ def read_state(path: Path) -> State:
 
 
 def _read_npz(path: Path) -> State:
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in arrays.files}
 
 
