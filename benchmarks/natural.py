@@ -2,9 +2,10 @@
 
     python -m benchmarks.natural --images FOLDER [--layers L ...] [--lucid-every N]
 
-For every unit of some layers: the clean score of the 8-bit picture against the unit's largest
-value over the photographs, cropped to a square and resized to the picture's size, under the same
-objective (channel mean). For every N-th unit: the same picture under `lucid_preset`.
+For every unit of some layers, or for --units of each, evenly spaced: the clean score of the 8-bit
+picture against the unit's largest value over the photographs, cropped to a square and resized to
+the picture's size, under the same objective (channel mean). For every N-th of those units: the
+same picture under `lucid_preset`.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from featviz.engine.seen import see
 from featviz.network.network import Network
 from featviz.network.recording import Prefix
 
-LAYERS = ("blocks.1", "blocks.2", "blocks.4", "blocks.6")
+LAYERS = ("blocks.1", "blocks.3", "blocks.4", "blocks.6")
 
 
 def main() -> None:
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--weights", default="default")
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--layers", nargs="+", default=list(LAYERS))
+    parser.add_argument("--units", type=int, default=10**6, help="of each layer, at most")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--slots", type=int, default=16)
     parser.add_argument("--lucid-every", type=int, default=10)
@@ -54,7 +56,7 @@ def main() -> None:
     summary = {"median_ours": statistics.median(ours), "median_lucid": statistics.median(lucid)}
     print(f"over {len(ours)} units: median {summary['median_ours']:.4g}, "
           f"Lucid's settings {summary['median_lucid']:.4g}")  # fmt: skip
-    keep = ("network", "layers", "size", "slots", "lucid_every")
+    keep = ("network", "layers", "units", "size", "slots", "lucid_every")
     result = {
         "benchmark": "natural",
         **conditions(torch.device("cpu")),
@@ -85,9 +87,10 @@ def _layer(
     network: Network, layer: str, photographs: Tensor, options: argparse.Namespace
 ) -> dict[str, Any]:
     natural = _largest_means(network, layer, photographs)
+    channels = range(0, len(natural), -(-len(natural) // options.units))
     recipes = [
         default_recipe(network, featviz.Channel(layer, channel), size=options.size)
-        for channel in range(len(natural))
+        for channel in channels
     ]
     start = time.perf_counter()
     ours = _rendered(network, recipes, options.slots)
@@ -95,10 +98,9 @@ def _layer(
     sampled = recipes[:: options.lucid_every]
     presets = [lucid_preset(recipe) for recipe in sampled]
     lucid = _rendered(network, presets, options.slots)
-    live = [
-        channel for channel, recipe in enumerate(recipes) if ours[recipe.digest].verdict != "dead"
-    ]
-    above = [c for c in live if ours[recipes[c].digest].score > natural[c]]
+    pictures = {c: ours[recipe.digest] for c, recipe in zip(channels, recipes, strict=True)}
+    live = [c for c, picture in pictures.items() if picture.verdict != "dead"]
+    above = [c for c in live if pictures[c].score > natural[c]]
     row = {
         "layer": layer,
         "units": len(recipes),
@@ -107,8 +109,9 @@ def _layer(
         "share": len(above) / max(len(live), 1),
         "not_above": sorted(set(live) - set(above)),
         "wall_s_per_unit": seconds / len(recipes),
-        "scores": [ours[recipe.digest].score for recipe in recipes],
-        "largest_over_photographs": natural,
+        "channels": list(channels),
+        "scores": [picture.score for picture in pictures.values()],
+        "largest_over_photographs": [natural[channel] for channel in channels],
         "ours_on_lucid_units": [ours[recipe.digest].score for recipe in sampled],
         "lucid": [lucid[preset.digest].score for preset in presets],
     }
