@@ -23,12 +23,13 @@ class UnknownName(FeatvizError):
     def __init__(self, kind: str, name: str, known: Iterable[str], *, see: str = "") -> None:
         names = list(known)
         nearest = get_close_matches(name, names, n=3, cutoff=0.4)
+        there = ", ".join(names[:8]) or "none"
         if nearest:
-            hint = f"nearest: {', '.join(nearest)}"
+            is_short = len(nearest) < len(names) <= 4
+            hint = f"nearest: {', '.join(nearest)}{f'; there is: {there}' if is_short else ''}"
         elif see:
             hint = f"see {see}"
         else:
-            there = ", ".join(names[:8]) or "none"
             hint = f"there is: {there}{', ...' if len(names) > 8 else ''}"
         super().__init__(f"there is no {kind} {name!r}; {hint}")
 

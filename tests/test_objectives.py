@@ -1,6 +1,7 @@
 """Each objective is its definition in NumPy; in a batch each row has its own, exactly."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -404,3 +405,11 @@ def test_resolving_checks_every_name_and_number(everything: Network) -> None:
         values_of(everything, TensorDirection("third", (5, 9, 1), (1.0,) * 45), pictures())
     with pytest.raises(DoesNotFit, match="no network"):
         Logit(3).layers
+
+
+@pytest.mark.parametrize(
+    "vector", [torch.tensor([1.0, -2.0]), np.array([1.0, -2.0]), [1.0, -2.0], (1.0, -2.0)]
+)
+def test_a_direction_takes_any_kind_of_vector(vector: Any) -> None:
+    assert Direction("x", vector) == Direction("x", (1.0, -2.0))
+    assert hash(NeuronDirection("x", vector)) == hash(NeuronDirection("x", (1.0, -2.0)))

@@ -80,3 +80,10 @@ def test_a_distance_survives_its_recipe() -> None:
     distance = ImageDistance.to(torch.rand(3, 4, 4))
     recipe = Recipe("0" * 32, "x", -distance, Shape(3, 4, 4))
     assert Recipe.from_json(recipe.to_json()) == recipe
+
+
+def test_the_variation_of_a_line_of_pixels_is_finite() -> None:
+    line = torch.rand(1, 3, 1, 7)
+    across = (line[..., 1:] - line[..., :-1]).abs().mean()
+    value = TotalVariation()(Seen({}, {}, line))
+    torch.testing.assert_close(value, across[None], rtol=1e-6, atol=0)  # float32 rounding

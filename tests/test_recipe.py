@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
@@ -270,8 +271,11 @@ def test_a_default_recipe_is_resolved_and_checked(everything: Network) -> None:
         default_recipe(everything, Channel("thrid", 1))
     with pytest.raises(UnknownName, match="no setting 'stepz'; nearest: steps"):
         default_recipe(everything, Channel("third", 1), stepz=4)
-    with pytest.raises(OutOfRange, match="rows 0"):
-        default_recipe(everything, Channel("third", 1), size=0)
+    for size in (0, "64", (12,), -3, (8, 0)):
+        with pytest.raises(DoesNotFit, match=f"the size: got {re.escape(repr(size))}, expected"):
+            default_recipe(everything, Channel("third", 1), size=size)
+    with pytest.raises(DoesNotFit, match=r"Recipe.steps: got '64', expected int"):
+        default_recipe(everything, Channel("third", 1), steps="64")
 
 
 def test_the_lucid_preset_keeps_what_is_asked_for() -> None:

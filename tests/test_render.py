@@ -74,7 +74,7 @@ def test_coupled_pictures_come_one_after_another(network: Network) -> None:
     wish = Channel("third", 1) - Likeness("third")
     made = render(network, [wish, "third:2"], count=3, steps=2)
     assert [each.index for each in made] == [0, 1, 2, 0, 1, 2]
-    with pytest.raises(DoesNotFit, match="the slots: got 2, expected at least the 3"):
+    with pytest.raises(DoesNotFit, match="the slots: got 2, expected at least 3"):
         render(network, wish, count=3, steps=2, slots=2)
 
 

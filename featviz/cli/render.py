@@ -19,7 +19,7 @@ from featviz.engine.again import again, stored
 from featviz.engine.execution import execution
 from featviz.engine.objectives import title
 from featviz.engine.picture import SUFFIXES, Picture
-from featviz.engine.render import DEFAULT_SLOTS, objectives_of, render_each
+from featviz.engine.render import default_slots, objectives_of, render_each
 from featviz.errors import DoesNotFit, UnknownName
 from featviz.files import check_writable, file_name
 from featviz.network.zoo import load
@@ -69,7 +69,7 @@ def _render(name: str, wishes: tuple[str, ...], out: Path, options: Options) -> 
         got = f"{sum(counts)} pictures"
         raise DoesNotFit(f"the file {str(out)!r}", got=got, expected="one", hint="give a folder")
     how = execution(
-        slots=options["slots"] or max(*counts, min(sum(counts), DEFAULT_SLOTS)),
+        slots=options["slots"] or default_slots(recipes.values()),
         device=options["device"] or "cpu",
         dtype=options["dtype"] or "float32",
         weights=options["weights"],

@@ -86,7 +86,7 @@ class Stopping:
         self.runs = torch.ones(count, dtype=torch.bool, device=device)
         self.is_finite = self.runs.clone()
         self.steps = torch.zeros(count, dtype=torch.int64, device=device)
-        self._window = torch.zeros(count, dtype=torch.float64, device=device)
+        self._window = torch.zeros(count, device=device)
         self._before = torch.full_like(self._window, -torch.inf)
 
     def see(self, number: int, values: PerImage, gradient: Tensor) -> None:
@@ -97,7 +97,7 @@ class Stopping:
         self.steps += self.runs
         if self.stop is None:
             return
-        self._window += values.double().nan_to_num()
+        self._window += values.float().nan_to_num()
         if (number + 1) % self.stop.window == 0:
             mean = self._window / self.stop.window
             rise = (mean - self._before) / mean.abs().clamp(min=1e-12)

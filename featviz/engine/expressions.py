@@ -75,10 +75,13 @@ class _Parser:
         value = self._factor()
         while sign := self._take("*", "/"):
             other = self._factor()
-            if isinstance(other, Objective) and (sign == "/" or isinstance(value, Objective)):
-                raise self._error()
-            if sign == "/" and other == 0:
-                raise self._error()
+            both = isinstance(other, Objective) and (sign == "/" or isinstance(value, Objective))
+            if both or (sign == "/" and other == 0):
+                raise Malformed(
+                    "the objective",
+                    self.text,
+                    expected="objectives multiplied or divided by numbers only, and not by 0",
+                )
             value = value * other if sign == "*" else value / other  # type: ignore[operator]
         return value
 

@@ -7,9 +7,10 @@ diversity); Olah et al. 2018, "The Building Blocks of Interpretability" and Cart
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from featviz.engine.algebra import Objective, Own, OwnValue, Term
@@ -20,6 +21,8 @@ from featviz.shapes import PerImage
 from featviz.units import Position, Unit, layer_key, split_key
 
 Place = int | Literal["center"]
+Numbers = tuple[float, ...] | list[float] | Tensor | NDArray[Any]
+"""What a vector may be given as; it is kept as a tuple of floats."""
 
 COSINE_FLOOR = 0.1
 NORM_FLOOR = 1e-4
@@ -114,8 +117,12 @@ class Direction(Term):
 
     varies = ("vector",)
     layer: str
-    vector: tuple[float, ...]
+    vector: Numbers
     cosine_power: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Takes a tensor, an array or a list as well."""
+        object.__setattr__(self, "vector", _numbers(self.vector))
 
     def __str__(self) -> str:
         return f"direction({self.layer}, {list(self.vector)}, {self.cosine_power})"
@@ -129,7 +136,7 @@ class Direction(Term):
         return self
 
     def own(self, grids: Mapping[str, Grid]) -> tuple[OwnValue, ...]:
-        return (self.vector,)
+        return (_numbers(self.vector),)
 
     def evaluate(self, seen: Seen, own: Own) -> PerImage:
         (vectors,) = own
@@ -143,10 +150,14 @@ class NeuronDirection(Term):
 
     varies = ("vector", "row", "column")
     layer: str
-    vector: tuple[float, ...]
+    vector: Numbers
     row: Place = "center"
     column: Place = "center"
     cosine_power: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Takes a tensor, an array or a list as well."""
+        object.__setattr__(self, "vector", _numbers(self.vector))
 
     def __str__(self) -> str:
         vector = list(self.vector)
@@ -161,7 +172,9 @@ class NeuronDirection(Term):
         return self
 
     def own(self, grids: Mapping[str, Grid]) -> tuple[OwnValue, ...]:
-        return self.vector, grids[self.layer].index(self.row, self.column, layer=self.layer)
+        return _numbers(self.vector), grids[self.layer].index(
+            self.row, self.column, layer=self.layer
+        )
 
     def evaluate(self, seen: Seen, own: Own) -> PerImage:
         vectors, places = own
@@ -181,8 +194,12 @@ class TensorDirection(Term):
     varies = ("values",)
     layer: str
     shape: tuple[int, int, int]
-    values: tuple[float, ...]
+    values: Numbers
     cosine_power: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Takes a tensor, an array or a list as well."""
+        object.__setattr__(self, "values", _numbers(self.values))
 
     def __str__(self) -> str:
         shape, values = list(self.shape), list(self.values)
@@ -211,7 +228,7 @@ class TensorDirection(Term):
                 got=f"{self.shape[1]}x{self.shape[2]}",
                 expected=f"at most the map's {grid.rows}x{grid.columns}",
             )
-        return (self.values,)
+        return (_numbers(self.values),)
 
     def evaluate(self, seen: Seen, own: Own) -> PerImage:
         maps = seen.read(self.layer)
@@ -364,6 +381,11 @@ def _norm(values: Tensor) -> Tensor:
     square = values.square().sum(dim=1)
     positive = square > 0
     return torch.where(positive, torch.where(positive, square, 1).sqrt(), 0)
+
+
+def _numbers(values: Numbers) -> tuple[float, ...]:
+    """A vector of any kind as plain floats, flattened."""
+    return tuple(torch.as_tensor(values, dtype=torch.float64).flatten().tolist())
 
 
 def _check_vector(network: Network, layer: str, length: int) -> None:

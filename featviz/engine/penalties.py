@@ -31,8 +31,11 @@ class TotalVariation(Term):
 
     def evaluate(self, seen: Seen, own: Own) -> PerImage:
         images = seen.images
-        down = (images[:, :, 1:] - images[:, :, :-1]).abs().mean(dim=(1, 2, 3))
-        return down + (images[:, :, :, 1:] - images[:, :, :, :-1]).abs().mean(dim=(1, 2, 3))
+        down = (images[:, :, 1:] - images[:, :, :-1]).abs().sum(dim=(1, 2, 3))
+        across = (images[:, :, :, 1:] - images[:, :, :, :-1]).abs().sum(dim=(1, 2, 3))
+        _, channels, rows, columns = images.shape
+        downs, acrosses = channels * (rows - 1) * columns, channels * rows * (columns - 1)
+        return down / max(downs, 1) + across / max(acrosses, 1)
 
 
 @dataclass(frozen=True)

@@ -161,8 +161,7 @@ def default_recipe(network: Network, objective: Objective, **settings: Any) -> R
     for name in settings:
         if name not in (*known, "size"):
             raise UnknownName("setting", name, [*known, "size"])
-    size = settings.pop("size", None)
-    rows, columns = (size, size) if isinstance(size, int) else size or network.size
+    rows, columns = _size(settings.pop("size", None), network)
     channels = network.preprocessing.channels
     settings.setdefault(
         "parameterization", Fourier(color="decorrelated" if channels == 3 else "plain")
@@ -170,13 +169,25 @@ def default_recipe(network: Network, objective: Objective, **settings: Any) -> R
     start = settings.get("start")
     if isinstance(start, Tensor):
         settings["start"] = GivenImage.of(start)
-    return Recipe(
-        network=network.fingerprint,
-        network_name=network.name,
-        objective=objective.resolve(network),
-        shape=Shape(channels, rows, columns),
-        **settings,
-    )
+    described = {
+        "network": network.fingerprint,
+        "network_name": network.name,
+        "objective": objective.resolve(network),
+        "shape": Shape(channels, rows, columns),
+    }
+    return serial.made(Recipe, {**described, **settings})
+
+
+def _size(size: object, network: Network) -> tuple[int, int]:
+    """Rows and columns of a side, of a pair, or of None. Raises DoesNotFit."""
+    match size:
+        case None:
+            return network.size
+        case int(side) if side > 0:
+            return side, side
+        case (int(rows), int(columns)) if rows > 0 and columns > 0:
+            return rows, columns
+    raise DoesNotFit("the size", got=repr(size), expected="pixels, or (rows, columns) in pixels")
 
 
 def lucid_preset(recipe: Recipe) -> Recipe:

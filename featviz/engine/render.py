@@ -39,21 +39,26 @@ def render(
     `what`: one or several of a selection ("blocks.4:17", "blocks.2:0-15"), an expression
     ("channel(blocks.4, 7) - 0.5 * channel(blocks.4, 3)"), an objective or a recipe. `settings`
     are fields of Recipe and `size` (pixels); they do not touch whole recipes. `slots`: rows of
-    a batch; by default the number of pictures, at most 16.
+    a batch; by default the number of pictures, at most 16 where no recipe counts more.
 
     Raises a FeatvizError before the first step where anything asked for is not there.
     """
     asked = [what] if isinstance(what, (str, Objective, Recipe)) else list(what)
     recipes = [each for wish in asked for each in recipes_of(network, wish, **settings)]
-    pictures = sum(recipe.count for recipe in recipes)
     how = execution(
-        slots=max(1, min(pictures, DEFAULT_SLOTS)) if slots is None else slots,
+        slots=default_slots(recipes) if slots is None else slots,
         device=network.device.type if device is None else device,
         dtype=dtype,
         weights=network.weights,
     )
     made = {(p.recipe.digest, p.index): p for p in render_each(network, recipes, how)}
     return Pictures([made[r.digest, index] for r in recipes for index in range(r.count)])
+
+
+def default_slots(recipes: Iterable[Recipe]) -> int:
+    """As many as there are pictures, up to DEFAULT_SLOTS, but never fewer than one recipe's."""
+    counts = [recipe.count for recipe in recipes]
+    return max(1, *counts, min(sum(counts), DEFAULT_SLOTS))
 
 
 def recipes_of(network: Network, wish: Wish, **settings: Any) -> list[Recipe]:
@@ -129,7 +134,7 @@ def _per_batch(recipe: Recipe, how: Execution) -> int:
     """How many recipes of this count the slots take."""
     if recipe.count > how.slots:
         raise DoesNotFit(
-            "the slots", got=how.slots, expected=f"at least the {recipe.count} coupled pictures"
+            "the slots", got=how.slots, expected=f"at least {recipe.count}, the count of a recipe"
         )
     return how.slots // recipe.count
 

@@ -167,7 +167,6 @@ def _check_sd(sd: float) -> None:
         raise OutOfRange("sd", sd, low="above 0", high="below 0.5", where="an image in (0, 1)")
 
 
-@torch.compiler.assume_constant_result  # a compiled step keeps the tensor that was cached
 def _gain(
     rows: int, columns: int, decay_power: float, device: torch.device, dtype: torch.dtype
 ) -> Float[Tensor, "{rows} {columns}"]:

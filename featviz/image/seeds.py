@@ -67,7 +67,6 @@ def streams(seeds: Seeds, steps: Steps, *, purpose: str) -> Streams:
     return _mixed(keys + (steps + 1) * _signed(_GOLDEN))
 
 
-@torch.compiler.assume_constant_result  # hashed while a step is compiled, not in it
 def _key(purpose: str) -> int:
     digest = blake2b(purpose.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)

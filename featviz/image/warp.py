@@ -245,7 +245,6 @@ def _color(border: Fill, images: Images) -> float | Float[Tensor, "channel 1 1"]
     return border.color
 
 
-@torch.compiler.assume_constant_result  # a compiled step keeps the tensor that was cached
 def _color_tensor(
     color: tuple[float, ...], device: torch.device, dtype: torch.dtype
 ) -> Float[Tensor, "channel 1 1"]:

