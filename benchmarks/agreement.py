@@ -7,7 +7,6 @@ most 3 %; in lower precision the median of the scores is within 2 %.
 """
 
 import argparse
-import json
 import statistics
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 
 import featviz
-from benchmarks.machine import conditions
+from benchmarks.machine import write_result
 from featviz.engine.recipe import Recipe
 
 BLOCKS = ("blocks.1", "blocks.2", "blocks.3", "blocks.5")
@@ -40,17 +39,9 @@ def main() -> None:
         scores.append([picture.score for picture in pictures])
         rows.append(_row(slots, dtype, scores[-1], scores[0]))
         print(" ".join(f"{name} {value}" for name, value in rows[-1].items() if name != "scores"))
-    result = {
-        "benchmark": "agreement",
-        **conditions(torch.device("cpu")),
-        "settings": {"size": options.size, "steps": options.steps, "units": units},
-        "rows": rows,
-    }
-    name = f"agreement-{result['date']}.json"
-    path = Path("benchmarks/results") / name if options.out is None else options.out
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(f"written to {path}")
+    settings = {"size": options.size, "steps": options.steps, "units": units}
+    content = {"settings": settings, "rows": rows}
+    write_result("agreement", torch.device("cpu"), content, out=options.out)
 
 
 def _row(slots: int, dtype: str, scores: list[float], first: list[float]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What a result was measured on, and how fast that machine can multiply matrices at best."""
 
+import json
 import platform
 import subprocess
 import time
@@ -24,6 +25,23 @@ def conditions(device: torch.device) -> dict[str, Any]:
         "commit": _git("rev-parse", "--short=12", "HEAD")
         + ("+changes" if _git("status", "--porcelain", "featviz", "benchmarks/*.py") else ""),
     }
+
+
+def write_result(
+    benchmark: str,
+    device: torch.device,
+    content: dict[str, Any],
+    *,
+    out: Path | None,
+    suffix: str = "",
+) -> None:
+    """Writes benchmarks/results/BENCHMARK-DATE[SUFFIX].json, or `out`, and says so."""
+    result = {"benchmark": benchmark, **conditions(device), **content}
+    default = Path("benchmarks/results") / f"{benchmark}-{result['date']}{suffix}.json"
+    path = default if out is None else out
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(f"written to {path}")
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype, *, side: int = 2048) -> float:

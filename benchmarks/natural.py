@@ -9,7 +9,6 @@ same picture under `lucid_preset`.
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 import featviz
-from benchmarks.machine import conditions
+from benchmarks.machine import write_result
 from featviz.engine.execution import execution
 from featviz.engine.picture import Picture
 from featviz.engine.recipe import Recipe, default_recipe, lucid_preset
@@ -57,19 +56,11 @@ def main() -> None:
     print(f"over {len(ours)} units: median {summary['median_ours']:.4g}, "
           f"Lucid's settings {summary['median_lucid']:.4g}")  # fmt: skip
     keep = ("network", "layers", "units", "size", "slots", "lucid_every")
-    result = {
-        "benchmark": "natural",
-        **conditions(torch.device("cpu")),
-        "settings": {name: getattr(options, name) for name in keep}
-        | {"photographs": len(photographs), "steps": Recipe.steps},
-        "summary": summary,
-        "rows": rows,
-    }
-    name = f"natural-{result['date']}-{options.network}.json"
-    path = Path("benchmarks/results") / name if options.out is None else options.out
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(f"written to {path}")
+    settings = {name: getattr(options, name) for name in keep}
+    settings |= {"photographs": len(photographs), "steps": Recipe.steps}
+    content = {"settings": settings, "summary": summary, "rows": rows}
+    suffix = f"-{options.network}"
+    write_result("natural", torch.device("cpu"), content, out=options.out, suffix=suffix)
 
 
 def photographs_of(folder: Path, size: int) -> Tensor:

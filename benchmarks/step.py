@@ -4,7 +4,6 @@ scripts/bench [--device cpu] [--sizes 128] [--slots 1 4 16] [--out FILE.json]
 """
 
 import argparse
-import json
 import math
 import statistics
 import time
@@ -17,12 +16,12 @@ import torch
 
 import featviz
 from benchmarks.machine import (
-    conditions,
     matrix_rate,
     peak_memory_mib,
     restart_peak_memory,
     seconds,
     synchronize,
+    write_result,
 )
 from featviz.engine.batch import optimize_batch
 from featviz.engine.execution import DTYPES, check_device
@@ -147,22 +146,14 @@ def write(
     options: argparse.Namespace, device: torch.device, rate: float, rows: list[dict[str, Any]]
 ) -> None:
     """The result file."""
-    result = {
-        "benchmark": "step",
-        **conditions(device),
-        "settings": {
-            "network": options.network,
-            "dtype": options.dtype,
-            "timed_steps": options.steps,
-            "matrix_flop_per_s": rate,
-        },
-        "rows": rows,
+    settings = {
+        "network": options.network,
+        "dtype": options.dtype,
+        "timed_steps": options.steps,
+        "matrix_flop_per_s": rate,
     }
-    default = Path("benchmarks/results") / f"step-{result['date']}-{device.type}.json"
-    path = default if options.out is None else options.out
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(f"written to {path}")
+    content = {"settings": settings, "rows": rows}
+    write_result("step", device, content, out=options.out, suffix=f"-{device.type}")
 
 
 def _width(form: str) -> str:

@@ -29,20 +29,26 @@ NORM_FLOOR = 1e-4
 
 
 @dataclass(frozen=True)
-class Channel(Term):
-    """Mean activation of one channel over its map (or over tokens)."""
+class OfLayer(Term):
+    """A measurement of one read point, which is its first field."""
 
-    varies = ("channel",)
-    is_linear = True
     layer: str
-    channel: int
-
-    def __str__(self) -> str:
-        return f"channel({self.layer}, {self.channel})"
 
     @property
     def reads(self) -> tuple[str, ...]:
         return (self.layer,)
+
+
+@dataclass(frozen=True)
+class Channel(OfLayer):
+    """Mean activation of one channel over its map (or over tokens)."""
+
+    varies = ("channel",)
+    is_linear = True
+    channel: int
+
+    def __str__(self) -> str:
+        return f"channel({self.layer}, {self.channel})"
 
     def resolve_term(self, network: Network) -> Term:
         network.check_channel(self.layer, self.channel)
@@ -57,7 +63,7 @@ class Channel(Term):
 
 
 @dataclass(frozen=True)
-class Neuron(Term):
+class Neuron(OfLayer):
     """Activation of one neuron: a channel at a row and column counted from the top left.
 
     For tokens `row` is the token. The center is rows // 2, columns // 2.
@@ -65,17 +71,12 @@ class Neuron(Term):
 
     varies = ("channel", "row", "column")
     is_linear = True
-    layer: str
     channel: int
     row: Place = "center"
     column: Place = "center"
 
     def __str__(self) -> str:
         return f"neuron({self.layer}, {self.channel}, {self.row}, {self.column})"
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        return (self.layer,)
 
     def resolve_term(self, network: Network) -> Term:
         network.check_channel(self.layer, self.channel)
@@ -91,24 +92,18 @@ class Neuron(Term):
 
 
 @dataclass(frozen=True)
-class DeepDream(Term):
+class DeepDream(OfLayer):
     """Mean square of a whole layer. Source: Mordvintsev et al. 2015, "Inceptionism"."""
-
-    layer: str
 
     def __str__(self) -> str:
         return f"deepdream({self.layer})"
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        return (self.layer,)
 
     def evaluate(self, seen: Seen, own: Own) -> PerImage:
         return seen.read(self.layer).values.square().mean(dim=(1, 2))
 
 
 @dataclass(frozen=True)
-class Direction(Term):
+class Direction(OfLayer):
     """Mean over sites of the dot product with a vector, times max(0.1, cosine)**power.
 
     Source: Carter et al. 2019, "Activation Atlas", as in Lucid's `_dot_cossim`: the norms in the
@@ -116,7 +111,6 @@ class Direction(Term):
     """
 
     varies = ("vector",)
-    layer: str
     vector: Numbers
     cosine_power: float = 0.0
 
@@ -126,10 +120,6 @@ class Direction(Term):
 
     def __str__(self) -> str:
         return f"direction({self.layer}, {list(self.vector)}, {self.cosine_power})"
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        return (self.layer,)
 
     def resolve_term(self, network: Network) -> Term:
         _check_vector(network, self.layer, len(self.vector))
@@ -145,11 +135,10 @@ class Direction(Term):
 
 
 @dataclass(frozen=True)
-class NeuronDirection(Term):
+class NeuronDirection(OfLayer):
     """A `Direction` read at one row and column; the center is rows // 2, columns // 2."""
 
     varies = ("vector", "row", "column")
-    layer: str
     vector: Numbers
     row: Place = "center"
     column: Place = "center"
@@ -162,10 +151,6 @@ class NeuronDirection(Term):
     def __str__(self) -> str:
         vector = list(self.vector)
         return f"direction({self.layer}, {vector}, {self.row}, {self.column}, {self.cosine_power})"
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        return (self.layer,)
 
     def resolve_term(self, network: Network) -> Term:
         _check_vector(network, self.layer, len(self.vector))
@@ -184,7 +169,7 @@ class NeuronDirection(Term):
 
 
 @dataclass(frozen=True)
-class TensorDirection(Term):
+class TensorDirection(OfLayer):
     """A direction with a shape: the center of the map against (channel, row, column) values.
 
     `values` are flattened in that order; the crop starts at (map - shape) // 2. The cosine is
@@ -192,7 +177,6 @@ class TensorDirection(Term):
     """
 
     varies = ("values",)
-    layer: str
     shape: tuple[int, int, int]
     values: Numbers
     cosine_power: float = 0.0
@@ -204,10 +188,6 @@ class TensorDirection(Term):
     def __str__(self) -> str:
         shape, values = list(self.shape), list(self.values)
         return f"tensor_direction({self.layer}, {shape}, {values}, {self.cosine_power})"
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        return (self.layer,)
 
     def resolve_term(self, network: Network) -> Term:
         _check_vector(network, self.layer, self.shape[0])
@@ -262,7 +242,7 @@ class Logit(Term):
 
 
 @dataclass(frozen=True)
-class Likeness(Term):
+class Likeness(OfLayer):
     """Mean cosine between a picture's Gram matrix at a layer and those of its recipe's others.
 
     Subtract it to make the pictures of one recipe differ. 0 for a recipe of one picture.
@@ -274,14 +254,9 @@ class Likeness(Term):
     """
 
     couples = True
-    layer: str
 
     def __str__(self) -> str:
         return f"likeness({self.layer})"
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        return (self.layer,)
 
     def evaluate(self, seen: Seen, own: Own) -> PerImage:
         values = seen.read(self.layer).values
@@ -299,7 +274,7 @@ class Likeness(Term):
 
 
 @dataclass(frozen=True)
-class Misalignment(Term):
+class Misalignment(OfLayer):
     """Mean square difference of a layer's activations to the neighbouring pictures of the recipe.
 
     Subtract it to align the pictures of an interpolation: neighbours at distance d in 1..4 count
@@ -308,15 +283,10 @@ class Misalignment(Term):
     """
 
     couples = True
-    layer: str
     decay: float = 2.0
 
     def __str__(self) -> str:
         return f"misalignment({self.layer}, {self.decay})"
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        return (self.layer,)
 
     def evaluate(self, seen: Seen, own: Own) -> PerImage:
         sets = seen.read(self.layer).values.unflatten(0, (-1, seen.count))
