@@ -6,6 +6,7 @@ here is what holds for all of them inside the engine, and that none is forgotten
 
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from inspect import isabstract
 from typing import Any
 
 import pytest
@@ -72,7 +73,10 @@ def kinds_in(module: Any, base: type) -> set[type]:
     return {
         each
         for each in vars(module).values()
-        if isinstance(each, type) and issubclass(each, base) and is_dataclass(each)
+        if isinstance(each, type)
+        and issubclass(each, base)
+        and is_dataclass(each)
+        and not isabstract(each)
     }
 
 
