@@ -18,7 +18,7 @@ from featviz.engine.start import starting_parameters
 from featviz.errors import DoesNotFit
 from featviz.network.network import Network
 from featviz.network.recording import Prefix
-from featviz.shapes import Images, PerImage
+from featviz.shapes import Images, PerImage, Seeds
 
 CHECK_EVERY = 16
 """Steps between looks at whether every row has stopped: the only synchronisation of the loop."""
@@ -125,16 +125,15 @@ def optimize_batch(
     stopping = Stopping(first.stop, len(seeds), device)
     height, width = first.transforms.output_size(first.shape.rows, first.shape.columns)
     prefix = _prefix(network, recipes, height, width)
-    objective = _program(recipes, prefix, like=_canvas(first, len(seeds), parameters))
+    objective = program(recipes, prefix, like=_canvas(first, len(seeds), parameters))
     course = torch.full((first.steps, len(seeds)), torch.nan, dtype=dtype, device=device)
 
     for number in range(first.steps):
         parameters.requires_grad_()
         images = first.parameterization.decode(parameters)
-        draws = first.transforms.draw(seeds, torch.full_like(seeds, number))
-        shown = network.to_input(first.transforms.apply(images, draws))
+        shown = shown_to(network, first, images, seeds, number=number)
         substitute = redirected if number < first.redirected_steps else None
-        recorded = prefix(_laid_out(shown), substitute=substitute)
+        recorded = prefix(shown, substitute=substitute)
         values = objective(see(recorded, prefix.layers, images, count=first.count))
         (gradient,) = torch.autograd.grad(values.sum(), parameters)
         parameters = parameters.detach()
@@ -161,7 +160,7 @@ def optimize_batch(
 def score_batch(network: Network, recipes: Sequence[Recipe], images: Images) -> PerImage:
     """Each row's objective for its picture as it is: no transforms, the same slots."""
     prefix = _prefix(network, recipes, images.shape[2], images.shape[3])
-    objective = _program(recipes, prefix, like=images)
+    objective = program(recipes, prefix, like=images)
     with torch.no_grad():
         recorded = prefix(_laid_out(network.to_input(images)))
         return objective(see(recorded, prefix.layers, images, count=recipes[0].count))
@@ -186,7 +185,7 @@ def check(network: Network, recipe: Recipe) -> int:
     depth = -1
     for size in {(height, width), (rows, columns)}:
         prefix = _prefix(network, [recipe], *size)
-        _program(
+        program(
             [recipe], prefix, like=torch.empty(recipe.count, recipe.shape.channels, rows, columns)
         )
         depth = max(depth, prefix.depth)
@@ -213,7 +212,16 @@ def _prefix(network: Network, recipes: Sequence[Recipe], rows: int, columns: int
     return Prefix(network, layers, rows=rows, columns=columns)
 
 
-def _program(recipes: Sequence[Recipe], prefix: Prefix, *, like: Tensor) -> Program:
+def shown_to(
+    network: Network, recipe: Recipe, images: Images, seeds: Seeds, *, number: int
+) -> Tensor:
+    """What the network sees of the pictures at a step: transformed, preprocessed, laid out."""
+    draws = recipe.transforms.draw(seeds, torch.full_like(seeds, number))
+    return _laid_out(network.to_input(recipe.transforms.apply(images, draws)))
+
+
+def program(recipes: Sequence[Recipe], prefix: Prefix, *, like: Tensor) -> Program:
+    """The objectives of the rows, made ready for one prefix and pictures shaped like `like`."""
     grids: dict[str, Grid] = {key: grid_of(layer) for key, layer in prefix.layers.items()}
     objectives = [recipe.objective for recipe in recipes for _ in range(recipe.count)]
     return Program(objectives, grids, like=like)
