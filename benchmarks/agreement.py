@@ -2,7 +2,7 @@
 
     python -m benchmarks.agreement [--size 128] [--out FILE.json]
 
-Contract 2 of the design: in float32 the median difference of scores is at most .5 % and each at
+What is expected: in float32 the median difference of scores is at most .5 % and each at
 most 3 %; in lower precision the median of the scores is within 2 %.
 """
 

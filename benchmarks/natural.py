@@ -90,7 +90,8 @@ def _layer(
     presets = [lucid_preset(recipe) for recipe in sampled]
     lucid = _rendered(network, presets, options.slots)
     pictures = {c: ours[recipe.digest] for c, recipe in zip(channels, recipes, strict=True)}
-    live = [c for c, picture in pictures.items() if picture.verdict != "dead"]
+    # A unit that fires for a photograph lives, whether or not our picture woke it.
+    live = [c for c, p in pictures.items() if p.verdict != "dead" or natural[c] > 0]
     above = [c for c in live if pictures[c].score > natural[c]]
     row = {
         "layer": layer,

@@ -14,6 +14,7 @@ pictures[0].save("17.png")
 
 from featviz.engine.algebra import Objective
 from featviz.engine.custom import objective
+from featviz.engine.fading import interpolation
 from featviz.engine.objectives import (
     Channel,
     DeepDream,
@@ -24,7 +25,6 @@ from featviz.engine.objectives import (
     Neuron,
     NeuronDirection,
     TensorDirection,
-    interpolation,
 )
 from featviz.engine.penalties import L1, L2, ImageDistance, Roughness, TotalVariation
 from featviz.engine.picture import Picture, Pictures

@@ -6,7 +6,7 @@
 
 `blocks.4:17` is a channel, `blocks.4:17@7,7` the neuron of that channel at row 7, column 7, and
 `blocks.2:0-15,40` seventeen channels. A glob and "*" select unique units only; a view (a sum, a
-concatenation, a pool) is selected by its name.
+concatenation, a pool) is selected by its name. A glob with /pre leaves out layers without one.
 """
 
 import re
@@ -43,10 +43,11 @@ class Unit:
 
 @dataclass(frozen=True)
 class Extent:
-    """What a selection has to know of a layer: how many channels, and whether it is a view."""
+    """What a selection has to know of a layer: its channels, if it is a view, if it has a /pre."""
 
     channels: int
     is_view: bool
+    has_pre: bool = True
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,11 @@ class Selection:
                 for name, extent in extents.items()
                 if fnmatchcase(name, self.layer) and not extent.is_view
             ]
+            readable = [name for name in matching if self.read != "pre" or extents[name].has_pre]
+            if readable:
+                return readable
             if matching:
-                return matching
+                raise UnknownName("read point", f"{self.layer}/pre", matching)
         raise UnknownName("layer", self.layer, extents, see="`featviz layers`")
 
     def _channels(self, layer: str, count: int) -> list[int]:

@@ -38,6 +38,17 @@ def small():
 '''
 
 
+FOUR = """
+import featviz
+from torch import nn
+
+def four():
+    made_for = featviz.Preprocessing(mean=(0.5,) * 4, sd=(0.5,) * 4, rows=16, columns=16)
+    return nn.Sequential(nn.Conv2d(4, 2, 3)), made_for
+"""
+"""The source of a network of four channels, whose pictures no image file holds."""
+
+
 def run(*arguments: object) -> Result:
     """What `featviz ARGUMENTS` prints and returns. Fails on anything but an orderly exit."""
     result = CliRunner().invoke(main, [str(each) for each in arguments], prog_name="featviz")

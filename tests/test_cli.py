@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from commands import FAST, OWN, assert_refused, printed, rendered, run, tampered
+from commands import FAST, FOUR, OWN, assert_refused, printed, rendered, run, tampered
 from PIL import Image
 
 from featviz.cli.progress import progress_bar
@@ -262,8 +262,9 @@ def test_another_process_makes_the_same_bytes(curve: Path, tmp_path: Path) -> No
 
 
 def test_what_differs_from_the_record_is_said(curve: Path) -> None:
-    changed = read_evidence(curve)["execution"] | {"threads": 99}
-    picture = tampered(curve, Path("changed.png"), execution=changed)
+    changed = read_evidence(curve)["execution"]
+    versions = [[name, "0.1" if name == "torch" else value] for name, value in changed["versions"]]
+    picture = tampered(curve, Path("changed.png"), execution={**changed, "versions": versions})
     options = ["--slots", "2", "--dtype", "float64"]
     result = run("render", "--recipe", picture, *options, "--out", "again.png")
     assert result.exit_code == 0
@@ -271,7 +272,7 @@ def test_what_differs_from_the_record_is_said(curve: Path) -> None:
     assert said == [
         "not as recorded: slots 2 instead of 1; the bytes may differ",
         "not as recorded: dtype float64 instead of float32; the bytes may differ",
-        "not as recorded: threads 1 instead of 99; the bytes may differ",
+        f"not as recorded: torch {torch.__version__} instead of 0.1; the bytes may differ",
     ]
     assert read_evidence("again.png")["execution"]["dtype"] == "float64"
 
@@ -506,3 +507,25 @@ def test_a_factory_that_does_not_fit_is_refused(own: str) -> None:
     Path("other.py").write_text("def make():\n    return 3\n")
     assert_refused(["layers", "other.py:make"], "make() of other.py", "int", "torch.nn.Module")
     shutil.rmtree("__pycache__", ignore_errors=True)
+
+
+def test_pictures_that_cannot_be_saved_are_refused_before_they_are_made() -> None:
+    Path("own4.py").write_text(FOUR)
+    Path("own4.toml").write_text("network = 'own4.py:four'\nunits = ['0:0']\n")
+    asked = "render", "own4.py:four", "0:0", "--steps", "100000"
+    printed("units", "own4.py:four", "0:0")
+    assert_refused(asked, "a picture of 4 channels", "Picture.pixels")
+    assert_refused(["atlas", "own4.toml"], "a picture of 4 channels")
+
+
+def test_addresses_may_be_calculated_with() -> None:
+    line = printed("render", "planted", "2 * curve:3 - curve:5", *FAST)
+    assert "  2.0 * channel(curve, 3) - channel(curve, 5)  rendered  " in line
+    assert_refused(["render", "planted", "curve:3 - l1(nan)"], "constant nan is out of range")
+    assert_refused(["render", "planted", "direction(curve, [nan, 1])"], "value nan")
+
+
+def test_a_long_vector_is_counted_in_the_line() -> None:
+    vector = ", ".join(["0.5"] * 18)
+    line = printed("render", "planted", f"direction(line, [{vector}])", *FAST)
+    assert "  direction(line, 18 numbers, 0.0)  rendered  " in line

@@ -1,6 +1,7 @@
 """Objectives of one's own: plain functions that are stored by their import path."""
 
 import importlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from featviz.engine.custom import Custom, imported, objective
 from featviz.engine.objectives import Channel
 from featviz.engine.recipe import Recipe, default_recipe
 from featviz.engine.render import render
-from featviz.errors import DoesNotFit, Malformed, NotAvailable, UnknownName
+from featviz.errors import DoesNotFit, Malformed, NotAvailable, OutOfRange, UnknownName
 from featviz.network.network import Network
 
 
@@ -141,3 +142,36 @@ def test_it_keeps_its_name_and_words() -> None:
     assert peak.__name__ == "peak"
     assert peak.__doc__ == "The largest value of a channel."
     assert str(peak(layer="third", channel=1)) == "test_custom:peak(channel=1, layer='third')"
+
+
+def test_a_function_of_the_variables_around_it_is_refused() -> None:
+    """Two of one factory have one text, and would be one recipe."""
+
+    def made(k: float) -> Any:
+        @objective("third")
+        def closed(recorded: dict[str, Tensor]) -> Tensor:
+            return k * recorded["third"].mean(dim=(1, 2, 3))
+
+        return closed
+
+    with pytest.raises(DoesNotFit, match=r"variable k .*pass it as an argument"):
+        made(1.0)
+    with pytest.raises(DoesNotFit, match=r"got partial, expected a function"):
+        objective("third")(partial(torch.sum))
+
+
+def test_another_default_is_another_objective() -> None:
+    def made(k: float) -> Any:
+        @objective("third")
+        def defaulted(recorded: dict[str, Tensor], k: float = k) -> Tensor:
+            return k * recorded["third"].mean(dim=(1, 2, 3))
+
+        return defaulted
+
+    assert made(1.0)().terms[0][1] == made(1.0)().terms[0][1]
+    assert made(1.0)().terms[0][1] != made(2.0)().terms[0][1]
+
+
+def test_its_numbers_are_finite() -> None:
+    with pytest.raises(OutOfRange, match="factor nan"):
+        peak(layer="third", channel=1, factor=float("nan"))

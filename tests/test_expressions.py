@@ -108,9 +108,16 @@ def test_an_error_says_where() -> None:
         parse_objective("chanel(a, 1)")
 
 
-def test_an_expression_calls_something() -> None:
-    assert is_expression("channel(a, 1)")
-    assert not is_expression("blocks.4:0-3")
+@pytest.mark.parametrize("text", ["channel(a,1)", "a:1 - 0.5 * a:2", "2 * a:1", "a:1-a:2", "a:1 +"])
+def test_what_calls_or_calculates_is_an_expression(text: str) -> None:
+    assert is_expression(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["blocks.4:0-3", "blocks.*:0-3", "*", "*:*/2", "a:1 - 3", "a-b:1, 2", "a/pre:1@1, 2"]
+)
+def test_what_may_be_a_selection_is_none(text: str) -> None:
+    assert not is_expression(text)
 
 
 @given(text=st.text(alphabet="a1:.@/()+-*, []'x\"eE", max_size=16))

@@ -9,7 +9,7 @@ from commands import printed
 from PIL import Image
 
 from featviz.engine.given import GivenImage
-from featviz.errors import DoesNotFit, Malformed, NotAvailable
+from featviz.errors import DoesNotFit, Malformed, NotAvailable, OutOfRange
 from featviz.image.parameterizations import Shape
 
 
@@ -49,3 +49,12 @@ def test_a_command_starts_from_an_image(tmp_path: Path) -> None:
     printed(*words, "--learning-rate", "1e-6", "--start", tmp_path / "start.png", "--out", out)
     with Image.open(out) as image:
         assert np.abs(np.asarray(image).astype(int) - gradient).max() <= 1
+
+
+@pytest.mark.parametrize("value", [255.0, -0.01, float("nan")])
+def test_values_outside_the_unit_range_are_refused(value: float) -> None:
+    image = torch.full((3, 4, 4), 0.5)
+    image[1, 2, 3] = value
+    with pytest.raises(OutOfRange, match=r"a given image has 0 to 1"):
+        GivenImage.of(image)
+    GivenImage.of(torch.full((1, 2, 2), 1 + 1e-7))  # float32 rounding

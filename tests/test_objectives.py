@@ -1,5 +1,8 @@
 """Each objective is its definition in NumPy; in a batch each row has its own, exactly."""
 
+import math
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +16,7 @@ from reference import objectives as reference
 from torch import Tensor
 
 from featviz.engine.algebra import Objective
+from featviz.engine.fading import interpolation
 from featviz.engine.objectives import (
     Channel,
     DeepDream,
@@ -23,8 +27,8 @@ from featviz.engine.objectives import (
     Neuron,
     NeuronDirection,
     TensorDirection,
-    interpolation,
     of_unit,
+    title,
 )
 from featviz.engine.penalties import L1, L2, ImageDistance, Roughness, TotalVariation
 from featviz.engine.program import Program
@@ -372,12 +376,15 @@ def test_the_work_of_a_program_does_not_grow_with_its_rows(everything: Network) 
     assert sizes[0] == sizes[1]
 
 
-def test_an_interpolation_goes_from_first_to_second() -> None:
-    first, second = Channel("a", 1), Channel("b", 2)
-    weights = [[weight for weight, _ in each.terms] for each in interpolation(first, second, 5)]
-    assert weights == [[1, 0], [0.75, 0.25], [0.5, 0.5], [0.25, 0.75], [0, 1]]
-    with pytest.raises(OutOfRange, match=r"count 1 .*2 to any"):
-        interpolation(first, second, 1)  # Lucid and lucent divide by zero here
+def test_an_interpolation_goes_from_first_to_second(everything: Network) -> None:
+    first, second = Channel("third", 1), 2 * Neuron("second", 3)
+    images = pictures(5)
+    seen = seen_of(everything, ["third", "second"], images, count=5)
+    share = torch.linspace(0, 1, 5, dtype=images.dtype)
+    expected = (1 - share) * first(seen) + share * second(seen)
+    found = interpolation(first, second)(seen)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)  # float64 rounding
+    assert interpolation(first, second).is_coupled
 
 
 def test_the_objective_of_an_address() -> None:
@@ -413,3 +420,77 @@ def test_resolving_checks_every_name_and_number(everything: Network) -> None:
 def test_a_direction_takes_any_kind_of_vector(vector: Any) -> None:
     assert Direction("x", vector) == Direction("x", (1.0, -2.0))
     assert hash(NeuronDirection("x", vector)) == hash(NeuronDirection("x", (1.0, -2.0)))
+
+
+@pytest.mark.parametrize(
+    ("build", "error", "message"),
+    [
+        (lambda: Direction("third", [math.nan, 1.0]), OutOfRange, "value nan"),
+        (lambda: NeuronDirection("third", [math.inf]), OutOfRange, "value inf"),
+        (lambda: Direction("third", [1.0], -1.0), OutOfRange, r"cosine_power -1\.0 .* 0 to any"),
+        (lambda: Direction("third", [1.0], math.nan), OutOfRange, "cosine_power nan"),
+        (lambda: TensorDirection("third", (0, 1, 1), []), OutOfRange, r"shape \(0, 1, 1\)"),
+        (lambda: TensorDirection("third", (1, 1, 1), [math.nan]), OutOfRange, "value nan"),
+        (lambda: Misalignment("third", 0.0), OutOfRange, r"decay 0\.0 .* above 0 to any"),
+        (lambda: Misalignment("third", math.nan), OutOfRange, "decay nan"),
+        (lambda: Channel("third", -1), OutOfRange, "channel -1"),
+        (lambda: Neuron("third", -1), OutOfRange, "channel -1"),
+    ],
+)
+def test_terms_are_checked_when_they_are_made(
+    build: Callable[[], object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        build()
+
+
+OTHER_KINDS = """
+import numpy as np
+from featviz import Channel, Direction, FeatvizError, Jitter, Neuron, Noise, Stack, TensorDirection
+
+assert Channel("third", np.int64(3)) == Channel("third", 3)
+assert type(Channel("third", np.int64(3)).channel) is int
+assert TensorDirection("a", [1, 2, 1], [1, 2]) == TensorDirection("a", (1, 2, 1), (1.0, 2.0))
+assert Stack([Jitter(4), Noise(0.1)]) == Stack((Jitter(4), Noise(0.1)))
+for build in (
+    lambda: Channel("third", "3"),
+    lambda: Channel("third", True),
+    lambda: Neuron("third", 1, "middle", 0),
+    lambda: Direction("third", ["a"]),
+    lambda: Direction("third", [1.0], "2"),
+    lambda: TensorDirection("third", (1.5, 1, 1), [1.0]),
+    lambda: Stack(["jitter"]),
+):
+    try:
+        build()
+    except FeatvizError as error:
+        print(error)
+"""
+
+
+def test_other_kinds_are_taken_or_refused_where_nothing_checks_types() -> None:
+    """In a process of its own: in this one every annotation is checked first."""
+    done = subprocess.run(
+        [sys.executable, "-c", OTHER_KINDS], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "the channel of a channel's objective: got '3', expected a whole number",
+        "the channel of a channel's objective: got True, expected a whole number",
+        "the row of a neuron, 'center' or a number: got 'middle', expected a whole number",
+        "a vector: got ['a'], expected numbers",
+        "cosine_power of a direction: got '2', expected a number",
+        "a tensor direction's shape: got 1.5, expected a whole number",
+        "a member of a Stack: got str, expected a transform",
+    ]
+
+
+def test_long_vectors_are_counted_in_titles() -> None:
+    assert title(Direction("blocks.4", torch.rand(40))) == "direction(blocks.4, 40 numbers, 0.0)"
+    assert title(Direction("blocks.4", (1.0, 2.0))) == "direction(blocks.4, [1.0, 2.0], 0.0)"
+    distance = ImageDistance.to(torch.rand(3, 9, 9))
+    assert title(distance - Channel("a", 1)) == "image_distance(..., 1e-12) - channel(a, 1)"
+    many = sum((Channel("some.layer", each) for each in range(20)), start=0 * Channel("a", 1))
+    assert len(title(many)) == 80
+    assert title(many)[-1] == "…"
+    assert title(Channel("a", 1)) == "a:1"

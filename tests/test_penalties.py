@@ -3,6 +3,9 @@
 That each penalty is its definition, alone and in a batch, is in test_objectives.
 """
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +16,7 @@ from featviz.engine.algebra import Objective
 from featviz.engine.penalties import L1, L2, ImageDistance, Roughness, TotalVariation
 from featviz.engine.recipe import Recipe
 from featviz.engine.seen import Grid, Seen
-from featviz.errors import DoesNotFit
+from featviz.errors import DoesNotFit, OutOfRange
 from featviz.image.parameterizations import Shape
 
 EXACT = {"rtol": 0, "atol": 1e-12}  # float64 rounding
@@ -87,3 +90,18 @@ def test_the_variation_of_a_line_of_pixels_is_finite() -> None:
     across = (line[..., 1:] - line[..., :-1]).abs().mean()
     value = TotalVariation()(Seen({}, {}, line))
     torch.testing.assert_close(value, across[None], rtol=1e-6, atol=0)  # float32 rounding
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: L1(math.nan), "constant nan .* finite to finite"),
+        (lambda: L2(math.inf), "constant inf"),
+        (lambda: L2(0.0, epsilon=-1e-9), "epsilon -1e-09 .* 0 to any"),
+        (lambda: L2(0.0, epsilon=math.nan), "epsilon nan"),
+        (lambda: ImageDistance("", epsilon=-1.0), r"epsilon -1\.0"),
+    ],
+)
+def test_numbers_have_ranges(build: Callable[[], object], message: str) -> None:
+    with pytest.raises(OutOfRange, match=message):
+        build()

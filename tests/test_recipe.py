@@ -28,7 +28,14 @@ from featviz.engine.objectives import (
 from featviz.engine.penalties import L1, L2, ImageDistance, Roughness, TotalVariation
 from featviz.engine.recipe import VOCABULARY, Adam, Plateau, Recipe, default_recipe, lucid_preset
 from featviz.engine.serial import Vocabulary, canonical
-from featviz.errors import DoesNotFit, FeatvizError, Malformed, OutOfRange, UnknownName
+from featviz.errors import (
+    DoesNotFit,
+    FeatvizError,
+    Malformed,
+    NotFinite,
+    OutOfRange,
+    UnknownName,
+)
 from featviz.image.parameterizations import Fourier, Pixel, Shape
 from featviz.image.spectrum import lucid_gain_sd
 from featviz.image.transforms import (
@@ -276,6 +283,24 @@ def test_a_default_recipe_is_resolved_and_checked(everything: Network) -> None:
             default_recipe(everything, Channel("third", 1), size=size)
     with pytest.raises(DoesNotFit, match=r"Recipe.steps: got '64', expected int"):
         default_recipe(everything, Channel("third", 1), steps="64")
+
+
+@pytest.mark.parametrize("name", ["network", "network_name", "objective", "shape"])
+def test_what_is_decided_already_is_no_setting(name: str, everything: Network) -> None:
+    with pytest.raises(DoesNotFit, match=f"the setting '{name}': got one, expected none: "):
+        default_recipe(everything, Channel("third", 1), **{name: "x"})
+
+
+def test_no_text_holds_a_number_that_is_not_finite() -> None:
+    with pytest.raises(NotFinite):
+        canonical({"a": math.nan})
+    text = default(Channel("a", 1) - L1(0.5)).to_json()
+    with pytest.raises(OutOfRange, match="constant nan"):
+        Recipe.from_json(text.replace('"constant":0.5', '"constant":NaN'))
+
+
+def default(objective: Objective) -> Recipe:
+    return Recipe("0" * 32, "x", objective, Shape(3, 4, 4))
 
 
 def test_the_lucid_preset_keeps_what_is_asked_for() -> None:

@@ -239,3 +239,30 @@ def test_each_pass_replaces_the_one_before_at_any_size(everything: Network) -> N
             everything(images)
             shapes.append(tuple(recorded["third"].shape))
     assert shapes == [(1, 5, 6, 5), (2, 5, 8, 7)]
+
+
+class Subtracting(nn.Module):
+    """`1 - x` is `__rsub__` to a watcher: a name with ornaments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.turn = Turn()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.ops.aten.mul.Tensor(self.turn(self.conv(images)), 2.0)
+
+
+class Turn(nn.Module):
+    def forward(self, maps: Tensor) -> Tensor:
+        return torch.ops.aten.mul.Scalar(1 - maps, 3.0)
+
+
+def test_operations_with_overload_names_are_recorded() -> None:
+    network = network_of(Subtracting())
+    images = pictures(1)
+    part = network.module.get_submodule("conv")
+    with record(network, ["conv", "turn"]) as recorded:
+        network(images)
+    assert torch.equal(recorded["turn"], 3 * (1 - recorded["conv"]))
+    assert torch.equal(recorded["conv"], part(network.to_input(images)))

@@ -1,5 +1,6 @@
 """Recipes to pictures: in order, with their evidence, and nothing begins that cannot end."""
 
+import base64
 import json
 import math
 from dataclasses import replace
@@ -12,14 +13,17 @@ from evaluation import pictures
 from networks import Everything, network_of
 from PIL import Image as PillowImage
 
+from featviz.engine.algebra import Objective
 from featviz.engine.execution import check_device, execution
-from featviz.engine.objectives import Channel, Likeness, Neuron
+from featviz.engine.objectives import Channel, Direction, Likeness, Neuron
 from featviz.engine.optimize import clean_values
 from featviz.engine.picture import Picture, Pictures, read_evidence
-from featviz.engine.recipe import Recipe, default_recipe
+from featviz.engine.recipe import Recipe, default_recipe, lucid_preset
 from featviz.engine.render import (
     hwc_uint8_from_images,
     images_from_hwc_uint8,
+    objectives_of,
+    recipes_of,
     render,
     render_each,
 )
@@ -31,7 +35,8 @@ from featviz.errors import (
     OutOfRange,
     UnknownName,
 )
-from featviz.image.transforms import Stack
+from featviz.image.parameterizations import Pixel
+from featviz.image.transforms import Jitter, Stack, strong
 from featviz.network.network import Network
 from featviz.network.preprocessing import Preprocessing
 
@@ -247,13 +252,13 @@ def test_executions_say_how_they_differ() -> None:
     one, other = execution(slots=1), execution(slots=2)
     assert one.differences(one) == []
     assert one.differences(other) == ["slots 2 instead of 1"]
-    older = replace(one, versions=(("torch", "2.0"), *one.versions[:1], *one.versions[2:]))
+    older = replace(one, versions=tuple({**dict(one.versions), "torch": "2.0"}.items()))
     assert one.differences(older) == [f"torch 2.0 instead of {torch.__version__}"]
 
 
 @pytest.mark.parametrize(("dtype", "median"), [("float64", 0.005), ("bfloat16", 0.02)])
 def test_other_precisions_agree_on_the_score(dtype: str, median: float, network: Network) -> None:
-    """DESIGN, contract 2: rounding is amplified, so pixels differ and scores agree."""
+    """Rounding is amplified by many steps, so pixels differ and scores agree."""
     units = ["first:*", "second:*", "third:*", "tokens:*"]
     single, other = render(network, units, steps=32), render(network, units, steps=32, dtype=dtype)
     assert {each.execution.dtype for each in other} == {dtype}
@@ -280,4 +285,66 @@ def test_a_notebook_shows_pictures_with_their_words(picture: Picture) -> None:
     assert "channel(third, 1)" in page
     assert "data:image/png;base64," in page
     assert repr(Pictures([picture])).startswith("Pictures([channel(third, 1): ")
-    assert picture._repr_png_()[:4] == b"\x89PNG"
+    png = picture._repr_png_()
+    assert png is not None
+    assert png[:4] == b"\x89PNG"
+
+
+def test_a_notebook_shows_names_as_text(picture: Picture) -> None:
+    objective = Channel("<b>", 1) - Direction("third", torch.rand(40))
+    named = replace(picture, recipe=replace(picture.recipe, objective=objective))
+    page = Pictures([named])._repr_html_()
+    assert "<b>" not in page
+    assert page.count("channel(&lt;b&gt;, 1) - direction(third, 40 numbers, 0.0)") == 2
+    assert len(page) < 300 + len(base64.b64encode(named.encoded()))
+
+
+def test_pictures_of_four_channels_show_no_image(picture: Picture, tmp_path: Path) -> None:
+    four = replace(picture, pixels=np.zeros((4, 4, 4), dtype=np.uint8))
+    assert four._repr_png_() is None
+    assert "4 channels: no image" in Pictures([four])._repr_html_()
+    with pytest.raises(DoesNotFit, match="a picture of 4 channels, expected 1 or 3"):
+        four.save(tmp_path / "four.png")
+
+
+@pytest.mark.parametrize(
+    ("wish", "expected"),
+    [
+        ("third:1 - 0.5 * third:3", Channel("third", 1) - 0.5 * Channel("third", 3)),
+        ("2 * third:1", 2 * Channel("third", 1)),
+        ("2*third:1", 2 * Channel("third", 1)),
+        ("-third:1", -Channel("third", 1)),
+        ("th*d:1", Channel("third", 1)),
+    ],
+)
+def test_addresses_may_be_calculated_with(wish: str, expected: Objective, network: Network) -> None:
+    (found,) = objectives_of(network, wish)
+    assert found.terms == expected.terms
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        ("third:1 - 3", "cannot read the selection"),
+        ("third:1 - 0.5 * ", "cannot read the objective .* at its end"),
+        ("", "cannot read the selection"),
+    ],
+)
+def test_what_is_neither_is_refused_as_what_it_looks_like(
+    wish: str, words: str, network: Network
+) -> None:
+    with pytest.raises(Malformed, match=words):
+        objectives_of(network, wish)
+
+
+def test_settings_may_be_words(network: Network) -> None:
+    (one,) = recipes_of(network, "third:1", transforms="strong", parameterization="pixel")
+    assert (one.transforms, one.parameterization) == (strong(), Pixel())
+    (two,) = recipes_of(network, "third:1", preset="lucid", steps=3, transforms="none", size=24)
+    expected = lucid_preset(default_recipe(network, Channel("third", 1), size=24))
+    assert two == replace(expected, steps=3, transforms=Stack())
+    (three,) = recipes_of(network, "third:1", preset="lucid", transforms=Stack((Jitter(1),)))
+    assert three.transforms == Stack((Jitter(1),))
+    for name in ("preset", "transforms", "parameterization"):
+        with pytest.raises(UnknownName, match=f"no {name} 'luzid'"):
+            recipes_of(network, "third:1", **{name: "luzid"})

@@ -1,4 +1,4 @@
-"""Rows are strangers: a picture is the same whatever shares its batch (DESIGN, contract 2)."""
+"""Rows are strangers: a picture is the same whatever shares its batch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

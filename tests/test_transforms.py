@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
-from featviz.errors import DoesNotFit, OutOfRange
+from featviz.errors import DoesNotFit, OutOfRange, UnknownName
 from featviz.image.transforms import (
     Blur,
     Crop,
@@ -25,6 +25,7 @@ from featviz.image.transforms import (
     standard,
     strong,
 )
+from featviz.image.transforms.geometric import border_of
 from featviz.image.warp import Fill, Reflect
 
 EVERYTHING = Stack(
@@ -283,3 +284,15 @@ def test_two_borders_in_one_run_are_refused() -> None:
     Stack((Pad(2), Noise(0.1), Pad(2, Fill(0.5))))
     with pytest.raises(DoesNotFit, match="got 3, expected more than 3"):
         transformed(Stack((Blur(0.0, 1.0),)), pictures(1, 3, 3, 9))
+
+
+def test_borders_may_be_words_and_colors() -> None:
+    assert Pad(12, border="reflect") == Pad(12, border=Reflect())
+    assert Pad(12, border=0.5) == Pad(12, border=Fill(0.5))
+    assert Pad(12, border=(0.0, 0.5, 1.0)) == Pad(12, border=Fill((0.0, 0.5, 1.0)))
+    with pytest.raises(UnknownName, match="no border 'mirror'"):
+        border_of("mirror")
+    with pytest.raises(OutOfRange, match="color nan"):
+        Pad(12, border=float("nan"))
+    with pytest.raises(DoesNotFit, match="a border: got None"):
+        border_of(None)

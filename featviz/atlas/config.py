@@ -1,15 +1,35 @@
 """The config of an atlas: a TOML or YAML file, checked; errors name the key and the nearest one."""
 
 import tomllib
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
+from featviz.engine.execution import DTYPES
+from featviz.engine.presets import PRESETS, TRANSFORMS
 from featviz.engine.recipe import Adam, Recipe
 from featviz.engine.render import DEFAULT_SLOTS
 from featviz.errors import DoesNotFit, Malformed, NotAvailable, UnknownName
+
+
+def one_of(there: Iterable[str]) -> AfterValidator:
+    """Only these words."""
+    words = list(there)
+
+    def check(word: str) -> str:
+        if word not in words:
+            nearest = get_close_matches(word, words, n=1, cutoff=0.4)
+            hint = f"; nearest: {nearest[0]!r}" if nearest else ""
+            message = f"one of {', '.join(map(repr, words))}{hint}"
+            raise PydanticCustomError("unknown_word", "{message}", {"message": message})
+        return word
+
+    return AfterValidator(check)
 
 
 class AtlasConfig(BaseModel):
@@ -29,12 +49,12 @@ class AtlasConfig(BaseModel):
     """Side in pixels; the network's own where it is left out."""
     steps: int = Field(default=Recipe.steps, ge=1)
     learning_rate: float = Field(default=Adam.learning_rate, gt=0)
-    transforms: Literal["standard", "strong", "lucid", "none"] = "standard"
-    preset: Literal["default", "lucid"] = "default"
+    transforms: Annotated[str, one_of(TRANSFORMS)] = "standard"
+    preset: Annotated[str, one_of(PRESETS)] = "default"
     """lucid: Lucid's steps, learning rate, transforms and noise where the file gives no others."""
     seed: int = Field(default=Recipe.seed, ge=0)
     slots: int = Field(default=DEFAULT_SLOTS, ge=1)
-    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    dtype: Annotated[str, one_of(DTYPES)] = "float32"
     columns: int = Field(default=8, ge=1)
     """Of the contact sheet."""
 

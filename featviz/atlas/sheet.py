@@ -46,8 +46,10 @@ def contact_sheet(records: Sequence[Record], *, columns: int) -> bytes:
 
 def _fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
     """`text`, its front cut off where it is wider than `width` pixels."""
-    shown = text
-    while len(shown) > 1 and font.getlength(shown) > width:
-        text = text[1:]
-        shown = f"…{text}"
-    return shown
+    if font.getlength(text) <= width:
+        return text
+    room = width - font.getlength("…")
+    start = len(text)
+    while start > 0 and (room := room - font.getlength(text[start - 1])) >= 0:
+        start -= 1
+    return f"…{text[start:]}"

@@ -30,7 +30,13 @@ class Store:
         return self.folder / "pictures"
 
     def put(self, picture: Picture) -> Record:
-        """Keeps a picture. Raises NotAvailable when the folder cannot be written."""
+        """Keeps a picture, or the one that is there: the first of a recipe stays.
+
+        Raises NotAvailable when the folder cannot be written.
+        """
+        kept = self.get(picture.recipe, picture.index)
+        if kept is not None:
+            return kept
         path = picture.save(self._path(picture.recipe, picture.index))
         evidence = picture.evidence()
         return Record(path, picture.recipe, evidence["score"], picture.verdict, picture.steps)

@@ -69,7 +69,8 @@ def layers(network: str, weights: str, size: str | None, no_views: bool, is_json
 @as_json
 def units(network: str, selection: str, weights: str, is_json: bool) -> None:
     """List the units of a NETWORK that a SELECTION names, one address a line."""
-    found = [str(unit) for unit in load(network, weights=weights).units(selection)]
+    loaded = load(network, weights=weights)
+    found = [str(unit) for unit in loaded.units(selection, *loaded.size)]
     click.echo(json.dumps(found) if is_json else "\n".join(found))
 
 

@@ -18,7 +18,7 @@ from featviz.cli.progress import echo, progress_bar
 from featviz.engine.again import again, stored
 from featviz.engine.execution import execution
 from featviz.engine.objectives import title
-from featviz.engine.picture import SUFFIXES, Picture
+from featviz.engine.picture import SUFFIXES, Picture, check_channels
 from featviz.engine.render import default_slots, objectives_of, render_each
 from featviz.errors import DoesNotFit, UnknownName
 from featviz.files import check_writable, file_name
@@ -46,7 +46,7 @@ def render(
 
     A SELECTION is LAYER:CHANNELS[@ROW,COLUMN], such as blocks.4:17, blocks.2:0-15 or
     blocks.4:17@7,7, or an expression such as
-    "channel(blocks.4, 7) - 0.5 * channel(blocks.4, 3)".
+    "blocks.4:7 - 0.5 * blocks.4:3" or "channel(blocks.4, 7) - 2 * total_variation()".
 
     With --recipe PICTURE, the picture is made again from what its file carries.
     """
@@ -62,6 +62,7 @@ def render(
 
 def _render(name: str, wishes: tuple[str, ...], out: Path, options: Options) -> None:
     network = load(name, weights=options["weights"])
+    check_channels(network.preprocessing.channels)
     objectives = [each for wish in wishes for each in objectives_of(network, wish)]
     recipes = {r.digest: r for r in (recipe_of(network, each, options) for each in objectives)}
     counts = [recipe.count for recipe in recipes.values()]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featviz.engine import serial
-from featviz.engine.execution import Execution, execution
+from featviz.engine.execution import Execution, execution, threads
 from featviz.engine.picture import Picture, read_evidence
 from featviz.engine.recipe import Recipe
 from featviz.engine.render import render_each
@@ -54,16 +54,16 @@ def again(
     not the recipe's, OutOfRange when the recipe has no such picture.
     """
     recorded = source.execution
-    how = execution(
-        slots=recorded.slots if slots is None else slots,
-        device=recorded.device if device is None else device,
-        dtype=recorded.dtype if dtype is None else dtype,
-        weights=recorded.weights,
-    )
     last = source.recipe.count - 1
     if not 0 <= source.index <= last:
         raise OutOfRange("picture", source.index, low=0, high=last, where="the recipe")
-    pictures = {
-        p.index: p for p in render_each(network, [source.recipe], how, on_progress=on_progress)
-    }
+    with threads(recorded.threads):
+        how = execution(
+            slots=recorded.slots if slots is None else slots,
+            device=recorded.device if device is None else device,
+            dtype=recorded.dtype if dtype is None else dtype,
+            weights=recorded.weights,
+        )
+        made = render_each(network, [source.recipe], how, on_progress=on_progress)
+        pictures = {picture.index: picture for picture in made}
     return pictures[source.index], recorded.differences(how)

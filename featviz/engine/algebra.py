@@ -5,6 +5,7 @@ no operand is changed. Each objective gives one number for each picture.
 """
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from featviz.engine.seen import IMAGE, Grid, Seen
-from featviz.errors import OutOfRange
+from featviz.errors import DoesNotFit, OutOfRange
 from featviz.network.network import Network
 from featviz.shapes import PerImage
 
@@ -137,7 +138,7 @@ class WeightedSum(Objective):
         """Raises OutOfRange when a weight is not finite."""
         for weight, term in self.weighted:
             if not math.isfinite(weight):
-                raise OutOfRange("weight", weight, low="finite", high="finite", where=str(term))
+                raise OutOfRange("weight", weight, low="finite", high="finite", where=short(term))
 
     @property
     def terms(self) -> tuple[tuple[float, Term], ...]:
@@ -150,6 +151,44 @@ class WeightedSum(Objective):
             factor = "" if abs(weight) == 1 else f"{abs(weight)!r} * "
             words.append(f"{minus if weight < 0 else plus}{factor}{term}")
         return " ".join(words)
+
+
+def short(objective: Objective, *, most: int = 80) -> str:
+    """Its expression for people, in at most so many characters: long vectors are counted."""
+    text = str(objective)
+    if len(text) <= most:
+        return text
+    counted = _VECTOR.sub(_counted, text)
+    brief = _LONG_TEXT.sub("...", counted)
+    return brief if len(brief) <= most else f"{brief[: most - 1]}…"
+
+
+_VECTOR = re.compile(r"\[[^\[\]]*\]")
+_LONG_TEXT = re.compile(r"'[A-Za-z0-9+/=]{24,}'")
+_FEW = 3
+
+
+def _counted(vector: re.Match[str]) -> str:
+    count = vector[0].count(",") + 1
+    return f"{count} numbers" if count > _FEW else vector[0]
+
+
+def check_number(
+    name: str,
+    value: object,
+    *,
+    where: str,
+    low: int | float | None = None,
+    above: int | float | None = None,
+) -> None:
+    """Raises DoesNotFit where it is no number; OutOfRange where not finite, too low, or NaN."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise DoesNotFit(f"{name} of {where}", got=repr(value)[:60], expected="a number")
+    bounds = (low is None or value >= low) and (above is None or value > above)
+    if not (bounds and math.isfinite(value)):
+        least = low if low is not None else "finite" if above is None else f"above {above:g}"
+        most = "finite" if least == "finite" else "any"
+        raise OutOfRange(name, value, low=least, high=most, where=where)
 
 
 def _is(other: object) -> bool:

@@ -6,6 +6,7 @@ optimizer, steps); `batch_key` says so. Nothing leaves the device inside a step.
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -15,7 +16,10 @@ from featviz.engine.recipe import Adam, Plateau, Recipe
 from featviz.engine.redirect import redirected
 from featviz.engine.seen import Grid, grid_of, see
 from featviz.engine.start import starting_parameters
+from featviz.engine.waking import loud_parameters, wakes
 from featviz.errors import DoesNotFit
+from featviz.image.parameterizations import Parameterization, Shape
+from featviz.image.transforms import Stack
 from featviz.network.network import Network
 from featviz.network.recording import Prefix
 from featviz.shapes import Images, PerImage, Seeds
@@ -36,6 +40,7 @@ def batch_key(recipe: Recipe) -> Hashable:
         recipe.stop,
         recipe.count,
         recipe.redirected_steps,
+        recipe.wake_sd,
     )
 
 
@@ -44,8 +49,8 @@ class Finished:
     """What became of each row of a batch.
 
     `course` is (step, row), NaN after a row stopped; `is_finite` is False for a row that was
-    given up because its value or gradient was not a number; `moved` says whether the value ever
-    changed.
+    given up because its value or gradient was not a number; `moved` says whether what the network
+    says of it ever changed.
     """
 
     images: Images
@@ -77,17 +82,32 @@ class Ascent:
         shape = (-1, *[1] * (parameters.ndim - 1))
         parameters.addcdiv_(self.mean * (rates / correction).view(shape), scale)
 
+    def restart(self, parameters: Tensor, start: Tensor, rows: Tensor) -> None:
+        """Puts some rows at another start, in place, with nothing remembered."""
+        chosen = rows.view(-1, *[1] * (parameters.ndim - 1))
+        parameters.copy_(torch.where(chosen, start, parameters))
+        self.mean.masked_fill_(chosen, 0)
+        self.square.masked_fill_(chosen, 0)
+
 
 class Stopping:
-    """Which rows still run, decided from each row's own course, on the device."""
+    """Which rows still run and which ever stirred, from each row's own course, on the device."""
 
     def __init__(self, stop: Plateau | None, count: int, device: torch.device) -> None:
         self.stop = stop
         self.runs = torch.ones(count, dtype=torch.bool, device=device)
         self.is_finite = self.runs.clone()
         self.steps = torch.zeros(count, dtype=torch.int64, device=device)
+        self.moved = ~self.runs
+        self._first = torch.zeros(count, device=device)
         self._window = torch.zeros(count, device=device)
         self._before = torch.full_like(self._window, -torch.inf)
+
+    def hear(self, number: int, values: PerImage) -> None:
+        """Takes in what the network says at a step."""
+        if number == 0:
+            self._first = values
+        self.moved |= values != self._first
 
     def see(self, number: int, values: PerImage, gradient: Tensor) -> None:
         """Takes in a step's values and gradients."""
@@ -117,24 +137,29 @@ def optimize_batch(
     first = recipes[0]
     dtype = working_dtype(network)
     assert all(batch_key(recipe) == batch_key(first) for recipe in recipes)
-    device = network.device
-    seeds = _seeds(recipes, device)
-    starts = zip(recipes, seeds.split(first.count), strict=True)
+    seeds = _seeds(recipes, network.device)
+    starts = list(zip(recipes, seeds.split(first.count), strict=True))
     parameters = torch.cat([starting_parameters(*start, dtype=dtype) for start in starts])
+    from_noise = _from_noise(recipes, seeds.device)
     ascent = Ascent(first.optimizer, parameters)
-    stopping = Stopping(first.stop, len(seeds), device)
+    stopping = Stopping(first.stop, len(seeds), seeds.device)
     height, width = first.transforms.output_size(first.shape.rows, first.shape.columns)
     prefix = _prefix(network, recipes, height, width)
     objective = program(recipes, prefix, like=_canvas(first, len(seeds), parameters))
-    course = torch.full((first.steps, len(seeds)), torch.nan, dtype=dtype, device=device)
+    course = torch.full((first.steps, len(seeds)), torch.nan, dtype=dtype, device=seeds.device)
 
     for number in range(first.steps):
+        if wakes(first, number):
+            loud = torch.cat([loud_parameters(*start, dtype=dtype) for start in starts])
+            ascent.restart(parameters, loud, from_noise & ~stopping.moved)
         parameters.requires_grad_()
         images = first.parameterization.decode(parameters)
         shown = shown_to(network, first, images, seeds, number=number)
         substitute = redirected if number < first.redirected_steps else None
         recorded = prefix(shown, substitute=substitute)
-        values = objective(see(recorded, prefix.layers, images, count=first.count))
+        heard, looked = objective.parts(see(recorded, prefix.layers, images, count=first.count))
+        values = heard + looked
+        stopping.hear(number, heard.detach())
         (gradient,) = torch.autograd.grad(values.sum(), parameters)
         parameters = parameters.detach()
         ran = stopping.runs.clone()
@@ -154,7 +179,8 @@ def optimize_batch(
 
     with torch.no_grad():
         images = first.parameterization.decode(parameters)
-    return Finished(images, course, stopping.steps, stopping.is_finite, _moved(course))
+    moved = stopping.moved | (first.steps == 1)  # of one step nothing is known
+    return Finished(images, course, stopping.steps, stopping.is_finite, moved)
 
 
 def score_batch(network: Network, recipes: Sequence[Recipe], images: Images) -> PerImage:
@@ -179,6 +205,7 @@ def check(network: Network, recipe: Recipe) -> int:
     recipe.objective.resolve(network)
     if recipe.start is not None:
         recipe.start.decoded(recipe.shape)
+    _rehearse(recipe.parameterization, recipe.transforms, recipe.shape)
     rows, columns = recipe.shape.rows, recipe.shape.columns
     _check_size(network, recipe)
     height, width = recipe.transforms.output_size(rows, columns)
@@ -192,13 +219,28 @@ def check(network: Network, recipe: Recipe) -> int:
     return depth
 
 
+@lru_cache(maxsize=64)
+def _rehearse(parameterization: Parameterization, transforms: Stack, shape: Shape) -> None:
+    """Makes and transforms one picture, so that what does not fit is said before the first step."""
+    seeds = torch.zeros(1, dtype=torch.int64)
+    with torch.no_grad():
+        images = parameterization.decode(
+            parameterization.initial(seeds, shape, dtype=torch.float32)
+        )
+        transforms.apply(images, transforms.draw(seeds, seeds))
+
+
 def _check_size(network: Network, recipe: Recipe) -> None:
     """Raises DoesNotFit where a picture is smaller than the step between a layer's neurons."""
     for key in recipe.objective.layers:
         sites = network.layer(key).sites
         if len(sites) != 2:
             continue
-        least = tuple(-(-side // site) for side, site in zip(network.size, sites, strict=True))
+        # One site tells no stride: a globally pooled map takes pictures of any size.
+        least = tuple(
+            -(-side // site) if site > 1 else 1
+            for side, site in zip(network.size, sites, strict=True)
+        )
         if recipe.shape.rows < least[0] or recipe.shape.columns < least[1]:
             raise DoesNotFit(
                 f"a picture for layer {key!r}",
@@ -233,6 +275,12 @@ def _canvas(recipe: Recipe, count: int, like: Tensor) -> Tensor:
     return like.new_empty(count, shape.channels, shape.rows, shape.columns)
 
 
+def _from_noise(recipes: Sequence[Recipe], device: torch.device) -> Tensor:
+    """Which rows did not start from a given image."""
+    rows = [recipe.start is None for recipe in recipes for _ in range(recipe.count)]
+    return torch.tensor(rows, device=device)
+
+
 def _seeds(recipes: Sequence[Recipe], device: torch.device) -> Tensor:
     seeds = [recipe.seed + index for recipe in recipes for index in range(recipe.count)]
     return torch.tensor(seeds, dtype=torch.int64, device=device)
@@ -244,10 +292,3 @@ def _laid_out(shown: Tensor) -> Tensor:
 
 def _of_running(gradient: Tensor, runs: Tensor) -> Tensor:
     return torch.where(runs.view(-1, *[1] * (gradient.ndim - 1)), gradient, 0)
-
-
-def _moved(course: Tensor) -> Tensor:
-    """Whether a row's values were ever different from its first; of one step nothing is known."""
-    if len(course) == 1:
-        return torch.ones_like(course[0], dtype=torch.bool)
-    return ((course != course[0]) & ~course.isnan()).any(dim=0)

@@ -3,15 +3,17 @@
 import hashlib
 import importlib
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from types import FunctionType
 
 from torch import Tensor
 
 from featviz.engine.algebra import Objective, Own, Term
 from featviz.engine.seen import Seen
-from featviz.errors import DoesNotFit, Malformed, NotAvailable, UnknownName
+from featviz.errors import DoesNotFit, Malformed, NotAvailable, OutOfRange, UnknownName
 from featviz.network.network import Network
 from featviz.shapes import PerImage
 
@@ -32,6 +34,12 @@ class Custom(Term):
     arguments: tuple[tuple[str, Argument], ...]
     source: str
     call: Measure | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Raises OutOfRange when an argument is not finite."""
+        for name, value in self.arguments:
+            if isinstance(value, float) and not math.isfinite(value):
+                raise OutOfRange(name, value, low="finite", high="finite", where=self.function)
 
     def __str__(self) -> str:
         words = ", ".join(f"{name}={value!r}" for name, value in self.arguments)
@@ -73,9 +81,13 @@ def objective(*layers: str) -> Callable[[Measure], Callable[..., Objective]]:
     `layers` are read points, in which {names} are filled from the arguments. The function gets a
     mapping from read point to activations as the network gives them and returns a tensor of
     shape (batch,). It must treat every picture alone. It is stored by its import path.
+
+    Raises DoesNotFit where the function has more than its text and arguments to go by: variables
+    of a function around it.
     """
 
     def decorate(measure: Measure) -> Callable[..., Objective]:
+        _check_plain(measure)
         path = f"{measure.__module__}:{measure.__qualname__}"
         source = _digest(measure)
 
@@ -124,9 +136,27 @@ def imported(custom: Custom) -> Measure:
     return measure
 
 
+def _check_plain(measure: Measure) -> None:
+    if not isinstance(measure, FunctionType):
+        kind = type(measure).__name__
+        raise DoesNotFit("an objective of one's own", got=kind, expected="a function (def)")
+    if free := measure.__code__.co_freevars:
+        raise DoesNotFit(
+            f"the objective {measure.__qualname__!r}",
+            got=f"the variable {', '.join(free)} of the function around it",
+            expected="a function of its arguments alone",
+            hint="pass it as an argument",
+        )
+
+
 def _digest(measure: Measure) -> str:
     try:
         text = inspect.getsource(measure)
     except (OSError, TypeError):  # typed into an interpreter: the name is all there is
         text = measure.__qualname__
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    defaults = [
+        repr(each.default)
+        for each in inspect.signature(measure).parameters.values()
+        if each.default is not each.empty
+    ]  # their values are not in the text of `def f(recorded, k=k)`
+    return hashlib.sha256("\n".join([text, *defaults]).encode()).hexdigest()[:16]

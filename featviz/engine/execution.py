@@ -1,6 +1,8 @@
 """How a picture was executed: what does not name it, but fixes its bytes."""
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -46,12 +48,31 @@ def execution(
     if dtype not in DTYPES:
         raise UnknownName("dtype", dtype, DTYPES)
     check_device(device)
+    packages = ("featviz", "torchvision", "timm", "kornia", "numpy", "pillow")
     versions = (
-        ("featviz", version("featviz")),
+        *((name, version(name)) for name in packages),
         ("torch", torch.__version__),
-        ("processor", platform.machine()),
+        ("processor", _processor(device)),
     )
     return Execution(slots, device, dtype, torch.get_num_threads(), weights, versions)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """A context with so many CPU threads: their number decides how sums are split."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _processor(device: str) -> str:
+    """What kernels are chosen by: the GPU's name, or the CPU's architecture and instructions."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def check_device(device: str) -> torch.device:

@@ -23,7 +23,8 @@ _TOKEN = re.compile(
     r"|(?P<name>[A-Za-z_]\w*)(?=\s*\()"
     r"|(?P<sign>[-+*/()]))"
 )
-
+_CALCULATES = re.compile(r"\+|\s[-*/]|[-*/]\s|:.*:")
+_ONE_COLON = re.compile(r"[^\s:]+:[\s\d,*/@-]*$")  # what follows can only be meant as channels
 
 FUNCTIONS: Mapping[str, type[Term]] = {
     "channel": objectives.Channel,
@@ -47,8 +48,11 @@ def parse_objective(text: str) -> Objective:
 
 
 def is_expression(text: str) -> bool:
-    """Whether `text` is an expression rather than a selection of units: it calls something."""
-    return "(" in text
+    """Whether `text` must be meant as an expression: it calls or calculates.
+
+    False for a text that may be a selection, such as `2*curve:3`, where `2*curve` is a glob.
+    """
+    return "(" in text or (_CALCULATES.search(text) is not None and not _ONE_COLON.match(text))
 
 
 class _Parser:

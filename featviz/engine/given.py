@@ -13,8 +13,11 @@ from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 from torch import Tensor
 
-from featviz.errors import DoesNotFit, Malformed, NotAvailable
+from featviz.errors import DoesNotFit, Malformed, NotAvailable, OutOfRange
 from featviz.image.parameterizations import Shape
+
+ROUNDING = 1e-5
+"""How far outside [0, 1] a value may lie by arithmetic in float32."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,18 @@ class GivenImage:
 
     @classmethod
     def of(cls, image: Tensor) -> "GivenImage":
-        """From (channel, row, column) in [0, 1] with 1 or 3 channels. Raises DoesNotFit."""
+        """From (channel, row, column) in [0, 1] with 1 or 3 channels.
+
+        Raises DoesNotFit, OutOfRange.
+        """
         if image.ndim != 3 or image.shape[0] not in (1, 3):
             raise DoesNotFit(
                 "a given image", got=f"shape {tuple(image.shape)}", expected="(1 or 3, row, column)"
             )
+        outside = image[~((image > -ROUNDING) & (image < 1 + ROUNDING))]  # NaN too
+        if outside.numel():
+            value = outside[0].item()
+            raise OutOfRange("value", value, low=0, high=1, where="a given image")
         bytes_ = (image.detach().cpu() * 255).round().clamp(0, 255).to(torch.uint8)
         pixels = bytes_.permute(1, 2, 0).numpy()
         return cls(_png(PillowImage.fromarray(pixels[:, :, 0] if len(image) == 1 else pixels)))

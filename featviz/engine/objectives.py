@@ -1,10 +1,11 @@
 """What can be maximized in a network: neurons, channels, directions, whole layers, class logits.
 
-Sources: Olah et al. 2017, "Feature Visualization" (neuron, channel, layer, logit, interpolation,
+Sources: Olah et al. 2017, "Feature Visualization" (neuron, channel, layer, logit,
 diversity); Olah et al. 2018, "The Building Blocks of Interpretability" and Carter et al. 2019,
 "Activation Atlas" (direction times a power of its cosine).
 """
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featviz.engine.algebra import Objective, Own, OwnValue, Term
+from featviz.engine.algebra import Objective, Own, OwnValue, Term, check_number, short
 from featviz.engine.seen import Grid, Maps, Seen
 from featviz.errors import DoesNotFit, OutOfRange
 from featviz.network.network import Network
@@ -47,6 +48,10 @@ class Channel(OfLayer):
     is_linear = True
     channel: int
 
+    def __post_init__(self) -> None:
+        """Raises DoesNotFit, OutOfRange where the channel is no number from 0."""
+        object.__setattr__(self, "channel", _channel(self.channel, "a channel's objective"))
+
     def __str__(self) -> str:
         return f"channel({self.layer}, {self.channel})"
 
@@ -74,6 +79,11 @@ class Neuron(OfLayer):
     channel: int
     row: Place = "center"
     column: Place = "center"
+
+    def __post_init__(self) -> None:
+        """Raises DoesNotFit, OutOfRange where the channel is no number from 0."""
+        object.__setattr__(self, "channel", _channel(self.channel, "a neuron"))
+        _check_places(self.row, self.column)
 
     def __str__(self) -> str:
         return f"neuron({self.layer}, {self.channel}, {self.row}, {self.column})"
@@ -115,8 +125,9 @@ class Direction(OfLayer):
     cosine_power: float = 0.0
 
     def __post_init__(self) -> None:
-        """Takes a tensor, an array or a list as well."""
+        """Takes a tensor, an array or a list as well. Raises OutOfRange, DoesNotFit."""
         object.__setattr__(self, "vector", _numbers(self.vector))
+        check_number("cosine_power", self.cosine_power, low=0, where="a direction")
 
     def __str__(self) -> str:
         return f"direction({self.layer}, {list(self.vector)}, {self.cosine_power})"
@@ -145,8 +156,10 @@ class NeuronDirection(OfLayer):
     cosine_power: float = 0.0
 
     def __post_init__(self) -> None:
-        """Takes a tensor, an array or a list as well."""
+        """Takes a tensor, an array or a list as well. Raises OutOfRange, DoesNotFit."""
         object.__setattr__(self, "vector", _numbers(self.vector))
+        check_number("cosine_power", self.cosine_power, low=0, where="a direction")
+        _check_places(self.row, self.column)
 
     def __str__(self) -> str:
         vector = list(self.vector)
@@ -182,8 +195,13 @@ class TensorDirection(OfLayer):
     cosine_power: float = 0.0
 
     def __post_init__(self) -> None:
-        """Takes a tensor, an array or a list as well."""
+        """Takes a tensor, an array or a list as well. Raises OutOfRange, DoesNotFit."""
         object.__setattr__(self, "values", _numbers(self.values))
+        check_number("cosine_power", self.cosine_power, low=0, where="a tensor direction")
+        sides = tuple(_whole(side, "a tensor direction's shape") for side in self.shape)
+        if len(sides) != 3 or min(sides) < 1:
+            raise OutOfRange("shape", sides, low=(1, 1, 1), high="any", where="a tensor direction")
+        object.__setattr__(self, "shape", sides)
 
     def __str__(self) -> str:
         shape, values = list(self.shape), list(self.values)
@@ -285,6 +303,10 @@ class Misalignment(OfLayer):
     couples = True
     decay: float = 2.0
 
+    def __post_init__(self) -> None:
+        """Raises OutOfRange."""
+        check_number("decay", self.decay, above=0, where="a misalignment")
+
     def __str__(self) -> str:
         return f"misalignment({self.layer}, {self.decay})"
 
@@ -299,14 +321,6 @@ class Misalignment(OfLayer):
         return total.flatten()
 
 
-def interpolation(first: Objective, second: Objective, count: int) -> list[Objective]:
-    """`count` objectives from all `first` to all `second`, in equal steps. Raises OutOfRange."""
-    if count < 2:
-        raise OutOfRange("the count", count, low=2, high="any", where="an interpolation")
-    shares = [index / (count - 1) for index in range(count)]
-    return [(1 - share) * first + share * second for share in shares]
-
-
 def of_unit(unit: Unit) -> Objective:
     """The objective of an address: its channel or, with a position, its neuron."""
     key = layer_key(unit.layer, unit.read)
@@ -318,10 +332,10 @@ def of_unit(unit: Unit) -> Objective:
 
 
 def title(objective: Objective) -> str:
-    """The address where the objective is one channel or neuron, else its expression."""
+    """The address where the objective is one channel or neuron, else its expression, shortened."""
     weight, term = objective.terms[0]
     if len(objective.terms) > 1 or abs(weight) != 1 or not isinstance(term, (Channel, Neuron)):
-        return str(objective)
+        return short(objective)
     layer, read = split_key(term.layer)
     place: Position = None
     if isinstance(term, Neuron):
@@ -354,8 +368,37 @@ def _norm(values: Tensor) -> Tensor:
 
 
 def _numbers(values: Numbers) -> tuple[float, ...]:
-    """A vector of any kind as plain floats, flattened."""
-    return tuple(torch.as_tensor(values, dtype=torch.float64).flatten().tolist())
+    """A vector of any kind as plain floats, flattened. Raises DoesNotFit, OutOfRange."""
+    try:
+        vector = torch.as_tensor(values, dtype=torch.float64).flatten()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DoesNotFit("a vector", got=repr(values)[:60], expected="numbers") from error
+    for value in vector[~vector.isfinite()][:1].tolist():
+        raise OutOfRange("value", value, low="finite", high="finite", where="a vector")
+    return tuple(vector.tolist())
+
+
+def _whole(value: object, where: str) -> int:
+    """A whole number of any kind, as an int. Raises DoesNotFit."""
+    try:
+        if isinstance(value, (bool, str)):
+            raise TypeError
+        return operator.index(value)  # type: ignore[arg-type]  # what has no index is refused
+    except TypeError as error:
+        raise DoesNotFit(where, got=repr(value)[:60], expected="a whole number") from error
+
+
+def _channel(value: object, where: str) -> int:
+    channel = _whole(value, f"the channel of {where}")
+    if channel < 0:
+        raise OutOfRange("channel", channel, low=0, high="any", where="a layer")
+    return channel
+
+
+def _check_places(row: object, column: object) -> None:
+    for name, place in (("row", row), ("column", column)):
+        if place != "center":
+            _whole(place, f"the {name} of a neuron, 'center' or a number")
 
 
 def _check_vector(network: Network, layer: str, length: int) -> None:

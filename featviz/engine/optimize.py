@@ -13,6 +13,7 @@ from featviz.engine.recipe import Recipe
 from featviz.engine.redirect import redirected
 from featviz.engine.seen import see
 from featviz.engine.start import starting_parameters
+from featviz.engine.waking import loud_parameters, network_part, wakes
 from featviz.network.network import Network
 from featviz.network.recording import Prefix
 from featviz.shapes import Images, PerImage
@@ -47,13 +48,24 @@ def optimize(
     rows, columns = recipe.transforms.output_size(recipe.shape.rows, recipe.shape.columns)
     prefix = Prefix(network, recipe.objective.layers, rows=rows, columns=columns)
 
+    heard: list[PerImage] = []
+
     for number in range(recipe.steps):
+        if recipe.start is None and wakes(recipe, number):
+            asleep = (torch.stack(heard) == heard[0]).all(dim=0)
+            loud = loud_parameters(recipe, seeds, dtype=dtype)
+            with torch.no_grad():
+                parameters[asleep] = loud[asleep]
+            for memory in ("exp_avg", "exp_avg_sq"):
+                optimizer.state[parameters][memory][asleep] = 0
         steps = torch.full_like(seeds, number)
         images = recipe.parameterization.decode(parameters)
         shown = recipe.transforms.apply(images, recipe.transforms.draw(seeds, steps))
         substitute = redirected if number < recipe.redirected_steps else None
         recorded = prefix(network.to_input(shown), substitute=substitute)
-        values = recipe.objective(see(recorded, prefix.layers, images, count=recipe.count))
+        seen = see(recorded, prefix.layers, images, count=recipe.count)
+        values = recipe.objective(seen)
+        heard.append(network_part(recipe.objective)(seen).detach())
         yield Step(number, images.detach(), values.detach())
         for group in optimizer.param_groups:
             group["lr"] = recipe.optimizer.rate(number, recipe.steps)

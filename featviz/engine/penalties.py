@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from featviz.engine.algebra import Own, OwnValue, Term
+from featviz.engine.algebra import Own, OwnValue, Term, check_number
 from featviz.engine.given import GivenImage
 from featviz.engine.seen import IMAGE, Grid, Seen
 from featviz.image.parameterizations import Shape
@@ -45,6 +45,10 @@ class L1(Term):
     constant: float = 0.0
     layer: str = IMAGE
 
+    def __post_init__(self) -> None:
+        """Raises OutOfRange."""
+        check_number("constant", self.constant, where="l1")
+
     def __str__(self) -> str:
         return f"l1({self.constant}, {self.layer})"
 
@@ -63,6 +67,11 @@ class L2(Term):
     constant: float = 0.0
     layer: str = IMAGE
     epsilon: float = 1e-6
+
+    def __post_init__(self) -> None:
+        """Raises OutOfRange."""
+        check_number("constant", self.constant, where="l2")
+        check_number("epsilon", self.epsilon, low=0, where="l2")
 
     def __str__(self) -> str:
         return f"l2({self.constant}, {self.layer}, {self.epsilon})"
@@ -104,6 +113,10 @@ class ImageDistance(Term):
     varies = ("png",)
     png: str
     epsilon: float = 1e-12
+
+    def __post_init__(self) -> None:
+        """Raises OutOfRange."""
+        check_number("epsilon", self.epsilon, low=0, where="an image distance")
 
     def __str__(self) -> str:
         return f"image_distance({self.png!r}, {self.epsilon})"

@@ -15,6 +15,7 @@ from PIL import Image as PillowImage
 from PIL import PngImagePlugin, UnidentifiedImageError
 
 from featviz.engine import serial
+from featviz.engine.algebra import short
 from featviz.engine.execution import Execution
 from featviz.engine.recipe import Recipe
 from featviz.errors import DoesNotFit, Malformed, NotAvailable, UnknownName
@@ -24,6 +25,8 @@ Verdict = Literal["rendered", "dead", "not finite"]
 SUFFIXES = (".png", ".webp")
 """Of the files that a picture can be saved to."""
 KEY = "featviz"
+IMAGE_CHANNELS = (1, 3)
+"""Of pictures that an image file can hold."""
 EXIF_DESCRIPTION = 0x010E
 
 
@@ -64,12 +67,7 @@ class Picture:
         if suffix not in SUFFIXES:
             raise UnknownName("image format", suffix, SUFFIXES)
         channels = self.pixels.shape[2]
-        if channels not in (1, 3):
-            raise DoesNotFit(
-                "an image file",
-                got=f"a picture of {channels} channels",
-                expected="1 or 3 (Picture.pixels has all of them)",
-            )
+        check_channels(channels)
         image = PillowImage.fromarray(self.pixels.squeeze(2) if channels == 1 else self.pixels)
         text = serial.canonical(self.evidence())
         file = io.BytesIO()
@@ -89,8 +87,8 @@ class Picture:
         write_whole(target, self.encoded(target.suffix.lower()))
         return target
 
-    def _repr_png_(self) -> bytes:
-        return self.encoded()
+    def _repr_png_(self) -> bytes | None:
+        return self.encoded() if self.pixels.shape[2] in IMAGE_CHANNELS else None
 
 
 class Pictures(Sequence[Picture]):
@@ -115,11 +113,24 @@ class Pictures(Sequence[Picture]):
         return iter(self._pictures)
 
     def __repr__(self) -> str:
-        words = (f"{p.recipe.objective}: {p.score:.4g} ({p.verdict})" for p in self._pictures)
+        words = (
+            f"{short(p.recipe.objective)}: {p.score:.4g} ({p.verdict})" for p in self._pictures
+        )
         return f"Pictures([{', '.join(words)}])"
 
     def _repr_html_(self) -> str:
         return "".join(_figure(picture) for picture in self._pictures)
+
+
+def check_channels(channels: int) -> None:
+    """Raises DoesNotFit where pictures of so many channels cannot be image files."""
+    if channels not in IMAGE_CHANNELS:
+        raise DoesNotFit(
+            "an image file",
+            got=f"a picture of {channels} channels",
+            expected="1 or 3",
+            hint="featviz.render gives all of them, in Picture.pixels",
+        )
 
 
 def read_evidence(path: str | Path) -> dict[str, Any]:
@@ -139,10 +150,15 @@ def read_evidence(path: str | Path) -> dict[str, Any]:
 
 
 def _figure(picture: Picture) -> str:
-    source = base64.b64encode(picture.encoded()).decode()
-    words = f"{picture.recipe.objective}<br>{picture.score:.4g} ({picture.verdict})"
+    name = escape(short(picture.recipe.objective))
+    png = picture._repr_png_()
+    if png is None:
+        shown = f"{picture.pixels.shape[2]} channels: no image"
+    else:
+        source = base64.b64encode(png).decode()
+        shown = f'<img alt="{name}" src="data:image/png;base64,{source}">'
+    words = f"{name}<br>{picture.score:.4g} ({picture.verdict})"
     return (
         '<figure style="display:inline-block;margin:4px">'
-        f'<img alt="{escape(str(picture.recipe.objective))}" src="data:image/png;base64,{source}">'
-        f"<figcaption>{words}</figcaption></figure>"
+        f"{shown}<figcaption>{words}</figcaption></figure>"
     )

@@ -3,10 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import TypeVar
 
 from featviz.engine.recipe import Recipe, lucid_preset
+from featviz.errors import UnknownName
 from featviz.image.parameterizations import Fourier, Pixel
 from featviz.image.transforms import Stack, lucid, standard, strong
+
+Named = TypeVar("Named")
 
 TRANSFORMS: Mapping[str, Callable[[], Stack]] = MappingProxyType(
     {"standard": standard, "strong": strong, "lucid": lucid, "none": Stack}
@@ -30,17 +34,24 @@ def adjusted(
 ) -> Recipe:
     """The recipe under a preset, and then with what is given; None leaves what is there.
 
-    Raises OutOfRange.
+    Raises UnknownName, OutOfRange.
     """
-    made = PRESETS[preset](recipe)
+    made = _named("preset", preset, PRESETS)(recipe)
     changes: dict[str, object] = {}
     if steps is not None:
         changes["steps"] = steps
     if learning_rate is not None:
         changes["optimizer"] = replace(made.optimizer, learning_rate=learning_rate)
     if transforms is not None:
-        changes["transforms"] = TRANSFORMS[transforms]()
+        changes["transforms"] = _named("transforms", transforms, TRANSFORMS)()
     if parameterization is not None:
         color = "decorrelated" if made.shape.channels == 3 else "plain"
-        changes["parameterization"] = PARAMETERIZATIONS[parameterization](color=color)
+        kind = _named("parameterization", parameterization, PARAMETERIZATIONS)
+        changes["parameterization"] = kind(color=color)
     return replace(made, **changes)
+
+
+def _named(kind: str, word: str, there: Mapping[str, Named]) -> Named:
+    if word not in there:
+        raise UnknownName(kind, word, there)
+    return there[word]

@@ -90,12 +90,20 @@ class Program:
 
     def __call__(self, seen: Seen) -> PerImage:
         """The value of each row's objective."""
-        total = torch.zeros(
-            seen.images.shape[0], dtype=seen.images.dtype, device=seen.images.device
-        )
+        heard, looked = self.parts(seen)
+        return heard + looked
+
+    def parts(self, seen: Seen) -> tuple[PerImage, PerImage]:
+        """What the network says of each row, and what the picture alone does."""
+        options = {"dtype": seen.images.dtype, "device": seen.images.device}
+        heard = torch.zeros(len(seen.images), **options)
+        looked = torch.zeros_like(heard)
         for call in self._calls:
-            total = total + call.values(seen)
-        return total
+            if call.term.reads == (IMAGE,):
+                looked = looked + call.values(seen)
+            else:
+                heard = heard + call.values(seen)
+        return heard, looked
 
     def _call(self, members: dict[int, tuple[float, Term]], count: int, like: Tensor) -> _Call:
         anyone = next(iter(members.values()))[1]

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from featviz.engine import algebra, custom, objectives, penalties, serial
+from featviz.engine import algebra, custom, fading, objectives, penalties, serial
 from featviz.engine.algebra import Objective
 from featviz.engine.given import GivenImage
 from featviz.errors import DoesNotFit, Malformed, OutOfRange, UnknownName
@@ -17,6 +17,13 @@ from featviz.image.spectrum import lucid_gain_sd
 from featviz.image.transforms import Stack, lucid, standard
 from featviz.network.network import Network
 
+DECIDED = {
+    "network": "none: the network given first decides it",
+    "network_name": "none: the network given first decides it",
+    "objective": "none: the objective given second decides it",
+    "shape": "none: give size=, in pixels",
+}
+"""Fields of Recipe that are no settings."""
 FORMAT = 1
 """Of the JSON; a reader refuses other ones."""
 
@@ -86,7 +93,8 @@ class Recipe:
     `network` is the fingerprint, `network_name` how to load it (not part of the digest). A
     recipe of `count` above 1 is that many pictures, with seeds `seed`, `seed + 1`, ..., which a
     coupled objective compares. `start`: begin from this image, not from noise.
-    `redirected_steps`: rectifiers have redirected gradients in the first so many steps.
+    `redirected_steps`: rectifiers have redirected gradients in the first so many steps; a picture
+    whose unit has not stirred by then begins again from noise of `wake_sd` (0: it does not).
     """
 
     network: str
@@ -102,6 +110,7 @@ class Recipe:
     count: int = 1
     start: GivenImage | None = None
     redirected_steps: int = 16
+    wake_sd: float = 0.2
 
     def __post_init__(self) -> None:
         """Raises OutOfRange, DoesNotFit."""
@@ -112,6 +121,8 @@ class Recipe:
         ):
             if value < low:
                 raise OutOfRange(name, value, low=low, high="any", where="a recipe")
+        if not 0 <= self.wake_sd < 0.5:
+            raise OutOfRange("wake_sd", self.wake_sd, low=0, high="below 0.5", where="a recipe")
         if not 0 <= self.seed < 2**62:
             raise OutOfRange("seed", self.seed, low=0, high="2**62 - 1", where="a recipe")
         if self.count == 1 and self.objective.is_coupled:
@@ -148,7 +159,7 @@ class Recipe:
         return cls.from_data(serial.parsed(text, "a recipe"))
 
 
-def default_recipe(network: Network, objective: Objective, **settings: Any) -> Recipe:
+def default_recipe(network: Network, objective: Objective, /, **settings: Any) -> Recipe:
     """A recipe at the network's native size with the default settings, and any given ones.
 
     `settings` are fields of Recipe, and `size`: a side in pixels or (rows, columns); `start`
@@ -158,6 +169,8 @@ def default_recipe(network: Network, objective: Objective, **settings: Any) -> R
     Raises DoesNotFit, UnknownName, OutOfRange; the objective is resolved and checked.
     """
     known = [each.name for each in fields(Recipe)]
+    for name in DECIDED.keys() & settings.keys():
+        raise DoesNotFit(f"the setting {name!r}", got="one", expected=DECIDED[name])
     for name in settings:
         if name not in (*known, "size"):
             raise UnknownName("setting", name, [*known, "size"])
@@ -205,6 +218,7 @@ def lucid_preset(recipe: Recipe) -> Recipe:
         parameterization=Fourier(sd=0.0028, color=color),
         transforms=lucid(),
         optimizer=Adam(learning_rate=0.05 * gain, decays=False, beta1=0.9, beta2=0.999),
+        wake_sd=0.0,
         steps=512,
     )
 
@@ -218,6 +232,7 @@ VOCABULARY = serial.Vocabulary(
         Shape,
         algebra.WeightedSum,
         custom.Custom,
+        fading.Fading,
         objectives.Channel,
         objectives.Neuron,
         objectives.DeepDream,

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,17 +10,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featviz.engine.algebra import Objective
+from featviz.engine.algebra import Objective, Term
 from featviz.engine.batch import Finished, batch_key, check, optimize_batch, score_batch
 from featviz.engine.execution import DTYPES, Execution, check_device, execution
 from featviz.engine.expressions import is_expression, parse_objective
 from featviz.engine.objectives import of_unit
 from featviz.engine.picture import Picture, Pictures, Verdict
+from featviz.engine.presets import adjusted
 from featviz.engine.recipe import Recipe, default_recipe
-from featviz.errors import DoesNotFit
+from featviz.errors import DoesNotFit, FeatvizError, Malformed, UnknownName
 from featviz.network.network import Network
 
 DEFAULT_SLOTS = 16
+WORDS = ("preset", "transforms", "parameterization")
+"""Settings that may be words of engine/presets."""
 
 Wish = str | Objective | Recipe
 """A selection of units, an expression, an objective, or a whole recipe."""
@@ -38,8 +42,12 @@ def render(
 
     `what`: one or several of a selection ("blocks.4:17", "blocks.2:0-15"), an expression
     ("channel(blocks.4, 7) - 0.5 * channel(blocks.4, 3)"), an objective or a recipe. `settings`
-    are fields of Recipe and `size` (pixels); they do not touch whole recipes. `slots`: rows of
-    a batch; by default the number of pictures, at most 16 where no recipe counts more.
+    are fields of Recipe and `size` (pixels); they do not touch whole recipes. As words:
+    `transforms` "standard", "strong", "lucid" or "none", `parameterization` "fourier" or "pixel",
+    and `preset` "lucid", under which other settings still count.
+
+    `slots`: rows of a batch; by default the number of pictures, at most 16 where no recipe counts
+    more.
 
     Raises a FeatvizError before the first step where anything asked for is not there.
     """
@@ -65,7 +73,16 @@ def recipes_of(network: Network, wish: Wish, **settings: Any) -> list[Recipe]:
     """The recipes that a wish stands for. Raises Malformed, UnknownName, OutOfRange, DoesNotFit."""
     if isinstance(wish, Recipe):
         return [wish]
-    return [default_recipe(network, each, **settings) for each in objectives_of(network, wish)]
+    words = {name: settings[name] for name in WORDS if isinstance(settings.get(name), str)}
+    values = {name: value for name, value in settings.items() if name not in words}
+    recipes = [default_recipe(network, each, **values) for each in objectives_of(network, wish)]
+    if not words:
+        return recipes
+    kept = [name for name in values if name != "size"]  # a preset does not undo what is given
+    return [
+        replace(adjusted(each, **words), **{name: getattr(each, name) for name in kept})
+        for each in recipes
+    ]
 
 
 def objectives_of(network: Network, wish: str | Objective) -> list[Objective]:
@@ -75,9 +92,25 @@ def objectives_of(network: Network, wish: str | Objective) -> list[Objective]:
     """
     if isinstance(wish, Objective):
         return [wish]
-    if is_expression(wish):
+    if "(" in wish:  # in no selection
         return [parse_objective(wish)]
-    return [of_unit(unit) for unit in network.units(wish)]
+    try:
+        return [of_unit(unit) for unit in network.units(wish)]
+    except (Malformed, UnknownName) as refused:
+        return [_calculated(wish, refused)]
+
+
+def _calculated(wish: str, refused: Malformed | UnknownName) -> Objective:
+    """What no selection is, as an expression. Raises `refused` where it is not meant as one."""
+    try:
+        objective = parse_objective(wish)
+    except FeatvizError:
+        if is_expression(wish):
+            raise
+        raise refused from None
+    if isinstance(objective, Term):  # one address: as a selection it was refused in better words
+        raise refused
+    return objective
 
 
 def render_each(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from featviz.errors import DoesNotFit, Malformed, UnknownName
+from featviz.errors import DoesNotFit, Malformed, NotFinite, UnknownName
 
 Data = Any
 """What JSON can hold."""
@@ -71,8 +71,11 @@ def made(kind: type, given: dict[str, Any]) -> Any:
 
 
 def canonical(data: Data) -> str:
-    """JSON with sorted keys and no spaces: the same text for the same content."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """JSON with sorted keys and no spaces: the same text for the same content. Raises NotFinite."""
+    try:
+        return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except ValueError as error:
+        raise NotFinite("a number of what is to be stored") from error
 
 
 def parsed(text: str, what: str) -> Data:

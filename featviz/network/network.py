@@ -14,7 +14,7 @@ from featviz.network.layers import Layer, layers
 from featviz.network.preprocessing import Preprocessing
 from featviz.network.trace import INPUT, Trace, trace
 from featviz.shapes import Images
-from featviz.units import Extent, Unit, parse_selection, split_key
+from featviz.units import Extent, Unit, layer_key, parse_selection, split_key
 
 
 class Network:
@@ -44,6 +44,7 @@ class Network:
         self.labels = labels
         self.weights = weights
         self.fingerprint = fingerprint(module, preprocessing)
+        self._original = self
         self._forget()
 
     def _forget(self) -> None:
@@ -57,20 +58,24 @@ class Network:
     def at(self, device: torch.device | str, dtype: torch.dtype) -> "Network":
         """This network on a device and in a dtype; itself where it is that already.
 
-        A copy has the same fingerprint, and is kept for the next call.
+        A copy has the same fingerprint, and is kept for the next call. It is made from the weights
+        as they were given, never from a copy that was rounded on the way.
         """
-        place = torch.device(device)
-        if (place.type, dtype) == (self.device.type, self.dtype) and place.index in (
-            None,
-            self.device.index,
-        ):
-            return self
-        if (place, dtype) not in self._copies:
-            other = copy.copy(self)
-            other.module = copy.deepcopy(self.module).to(device=place, dtype=dtype)
+        place, original = torch.device(device), self._original
+        for known in (self, original):
+            if known._is_at(place, dtype):
+                return known
+        if (place, dtype) not in original._copies:
+            other = copy.copy(original)
+            with torch.inference_mode(mode=False):
+                other.module = copy.deepcopy(original.module).to(device=place, dtype=dtype)
             other._forget()
-            self._copies[place, dtype] = other
-        return self._copies[place, dtype]
+            original._copies[place, dtype] = other
+        return original._copies[place, dtype]
+
+    def _is_at(self, place: torch.device, dtype: torch.dtype) -> bool:
+        is_here = place.type == self.device.type and place.index in (None, self.device.index)
+        return is_here and dtype == self.dtype
 
     def __call__(self, images: Images) -> Tensor:
         """The network's output for pictures in [0, 1]."""
@@ -152,24 +157,48 @@ class Network:
             )
         return features[at]
 
-    def units(self, selection: str) -> list[Unit]:
+    def units(
+        self, selection: str, rows: int | None = None, columns: int | None = None
+    ) -> list[Unit]:
         """The units that a selection names ("blocks.4:17", "blocks.2:0-15", "*").
+
+        Read points are checked; positions only where a picture size is given, as maps grow with
+        the picture.
 
         Raises Malformed, UnknownName, OutOfRange.
         """
-        known = self.layers()
-        extents = {name: Extent(layer.channels, layer.is_view) for name, layer in known.items()}
-        return parse_selection(selection).units(extents)
+        extents = {
+            name: Extent(layer.channels, layer.is_view, has_pre=layer.pre is not None)
+            for name, layer in self.layers(rows, columns).items()
+        }
+        found = parse_selection(selection).units(extents)
+        for key, position in dict.fromkeys((layer_key(u.layer, u.read), u.position) for u in found):
+            sites = self.layer(key, rows, columns).sites
+            if isinstance(position, tuple) and (rows or columns):
+                _check_position(key, position, sites)
+        return found
 
     def label_index(self, label: str) -> int:
-        """The class of a label, by its whole name or one of its comma-separated words."""
-        for index, name in enumerate(self.labels):
-            if label.casefold() in (
-                name.casefold(),
-                *(w.strip().casefold() for w in name.split(",")),
-            ):
-                return index
-        raise UnknownName("class label", label, self.labels)
+        """The class of a label, by its whole name or one of its comma-separated words.
+
+        Upper and lower case count where that finds a class, and do not otherwise.
+
+        Raises UnknownName, DoesNotFit where the label is that of several classes.
+        """
+        words = [(name, *(word.strip() for word in name.split(","))) for name in self.labels]
+        found = [index for index, own in enumerate(words) if label in own]
+        if not found:
+            folded = label.casefold()
+            found = [i for i, own in enumerate(words) if folded in (w.casefold() for w in own)]
+        if not found:
+            raise UnknownName("class label", label, self.labels)
+        if len(found) > 1:
+            raise DoesNotFit(
+                f"the class label {label!r}",
+                got=f"the classes {', '.join(f'{i} ({self.labels[i]})' for i in found)}",
+                expected="one class; give its index",
+            )
+        return found[0]
 
     def check_channel(self, key: str, channel: int) -> None:
         """Raises OutOfRange when the layer has no such channel, UnknownName for no such layer."""
@@ -178,20 +207,21 @@ class Network:
             raise OutOfRange("channel", channel, low=0, high=count - 1, where=f"layer {key!r}")
 
     def _make_constants(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        return self.preprocessing.constants(torch.empty(0, device=device, dtype=dtype))
+        with torch.inference_mode(mode=False):  # kept: a later pass may need gradients
+            return self.preprocessing.constants(torch.empty(0, device=device, dtype=dtype))
 
     def _make_traced(self, rows: int, columns: int) -> tuple[Trace, Mapping[str, Layer]]:
-        example = torch.full(
-            (1, self.preprocessing.channels, rows, columns), 0.5, device=self.device
-        )
         if self.preprocessing.is_fixed_size and (rows, columns) != self.size:
             raise DoesNotFit(
                 f"a picture for {self.name}",
                 got=f"{rows}x{columns} px",
                 expected=f"{self.size[0]}x{self.size[1]} px, the only size that it takes",
             )
+        shape = (1, self.preprocessing.channels, rows, columns)
         try:
-            traced = trace(self.module, self.to_input(example))
+            with torch.inference_mode(mode=False):
+                example = torch.full(shape, 0.5, device=self.device)
+                traced = trace(self.module, self.to_input(example))
         except (RuntimeError, ValueError, AssertionError) as error:
             raise DoesNotFit(
                 f"a picture for {self.name}",
@@ -200,3 +230,10 @@ class Network:
                 hint=str(error).splitlines()[0][:160] if str(error) else "",
             ) from error
         return traced, layers(traced, self.module)
+
+
+def _check_position(key: str, position: tuple[int, int], sites: tuple[int, ...]) -> None:
+    """Raises OutOfRange where a layer has no such row or column; tokens stand in one column."""
+    for word, at, size in zip(("row", "column"), position, (*sites, 1, 1)[:2], strict=True):
+        if at >= size:
+            raise OutOfRange(word, at, low=0, high=size - 1, where=f"the map of {key!r}")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from featviz.errors import DoesNotFit
 from featviz.network.network import Network
+from featviz.network.trace import plain_name
 from featviz.network.watch import Watch
 
 Substitute = Callable[[str, tuple[Any, ...], dict[str, Any]], Tensor | None]
@@ -86,7 +87,7 @@ class Recorder(Watch):
         if index not in self.wanted.operations:
             return
         expected, keys = self.wanted.operations[index]
-        if name.strip("_") != expected:
+        if plain_name(name) != expected:
             raise DoesNotFit(
                 f"operation {index} of the network",
                 got=name,

@@ -7,13 +7,14 @@ import contextlib
 import copy
 import hashlib
 import importlib.util
+import inspect
 import sys
 import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -30,6 +31,8 @@ from featviz.network.preprocessing import Preprocessing
 DEFAULT = "efficientnet_lite0"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_SD = (0.229, 0.224, 0.225)
+COUNTER = "num_batches_tracked"
+"""What batch normalization counts while it is trained; it decides nothing after that."""
 
 State = dict[str, Tensor]
 
@@ -62,17 +65,21 @@ def load(
 
     Raises UnknownName, DoesNotFit, NotAvailable, Malformed, NotFinite.
     """
-    if isinstance(network, nn.Module):
-        if preprocessing is None:
-            raise DoesNotFit(
-                "a module of your own", got="no preprocessing", expected="preprocessing=..."
-            )
-        mine = copy.deepcopy(network)  # the user's own stays as it is, training or not
-        if weights not in ("default", "none"):
-            _load_weights(mine, weights)
-        name = type(network).__name__
-        return Network(mine, preprocessing, name=name, weights=weights).at(device, dtype)
-    return _make(network, weights).at(device, dtype)
+    with torch.inference_mode(mode=False):  # weights made in that mode would bar later gradients
+        if isinstance(network, str):
+            return _make(network, weights).at(device, dtype)
+        return _of_module(network, weights, preprocessing).at(device, dtype)
+
+
+def _of_module(module: nn.Module, weights: str, preprocessing: Preprocessing | None) -> Network:
+    if preprocessing is None:
+        raise DoesNotFit(
+            "a module of your own", got="no preprocessing", expected="preprocessing=..."
+        )
+    mine = copy.deepcopy(module)  # the user's own stays as it is, training or not
+    if weights not in ("default", "none"):
+        _load_weights(mine, weights)
+    return Network(mine, preprocessing, name=type(module).__name__, weights=weights)
 
 
 def _make(name: str, weights: str) -> Network:
@@ -137,10 +144,13 @@ def _torchvision(name: str, weights: str) -> Network:
     chosen = getattr(published, "DEFAULT", None)
     options: dict[str, Any] = {}
     if name in ("googlenet", "inception_v3"):
-        # Loading published weights drops the auxiliary heads by itself and refuses to be told.
-        options = {} if weights == "default" else {"aux_logits": False, "init_weights": False}
-    if weights == "default":
+        # Published weights were trained on an input that the network transforms; so are copies.
+        is_file = weights != "none"
+        options = {"aux_logits": False, "init_weights": False, "transform_input": is_file}
+    if weights == "default":  # sets these options by itself and refuses to be told
         module = _downloaded(lambda: torchvision.models.get_model(name, weights=chosen), name)
+        if name == "inception_v3":  # unlike googlenet's, its auxiliary head stays
+            module.aux_logits, module.AuxLogits = False, None
     else:
         module = _seeded(lambda: torchvision.models.get_model(name, weights=None, **options))
         _load_weights(module, weights)
@@ -152,10 +162,9 @@ def _torchvision(name: str, weights: str) -> Network:
 def _torchvision_preprocessing(name: str, chosen: Any) -> Preprocessing:
     evaluation = chosen.transforms() if chosen else None
     size = evaluation.crop_size[0] if evaluation else 224
-    transforms_input = name in ("googlenet", "inception_v3") and chosen is not None
     return Preprocessing(
-        mean=tuple(evaluation.mean) if evaluation and not transforms_input else IMAGENET_MEAN,
-        sd=tuple(evaluation.std) if evaluation and not transforms_input else IMAGENET_SD,
+        mean=tuple(evaluation.mean) if evaluation else IMAGENET_MEAN,
+        sd=tuple(evaluation.std) if evaluation else IMAGENET_SD,
         rows=size,
         columns=size,
         is_fixed_size=name.startswith(("vit_", "maxvit")),
@@ -165,8 +174,12 @@ def _torchvision_preprocessing(name: str, chosen: Any) -> Preprocessing:
 def _timm(name: str, weights: str) -> Network:
     import timm
 
-    if name.split(".")[0] not in timm.list_models():
+    base, _, tag = name.partition(".")
+    if base not in timm.list_models():
         raise UnknownName("timm network", name, timm.list_models())
+    tagged = timm.list_models(f"{base}.*", include_tags=True)
+    if tag and name not in tagged:
+        raise UnknownName("timm network", name, tagged)
     if weights == "default":
         module = _downloaded(lambda: timm.create_model(name, pretrained=True), name)
     else:
@@ -201,7 +214,7 @@ def _from_file(path: Path, factory: str, weights: str) -> Network:
     functions = [name for name, value in vars(source).items() if callable(value)]
     if factory not in functions:
         raise UnknownName(f"function in {path.name}", factory, functions)
-    made = _seeded(getattr(source, factory))
+    made = _called(getattr(source, factory), f"{factory}() of {path.name}")
     if isinstance(made, Network):
         if weights not in ("default", "none"):
             raise DoesNotFit(
@@ -227,6 +240,27 @@ def _from_file(path: Path, factory: str, weights: str) -> Network:
     return Network(module, made_for, name=f"{path}:{factory}", weights=weights)
 
 
+def _called(factory: Callable[..., Any], what: str) -> Any:
+    """What a user's factory returns. Raises DoesNotFit where it needs arguments or fails."""
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as error:
+        raise DoesNotFit(what, got=str(error), expected="a function without arguments") from error
+    except ValueError:  # built in: it does not say what it takes
+        pass
+    try:
+        return _seeded(factory)
+    except FeatvizError:
+        raise
+    except Exception as error:
+        got = f"{type(error).__name__}: {_first_line(error)}"
+        raise DoesNotFit(what, got=got, expected="a network") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or ["no message"])[0][:160]
+
+
 def _seeded(make: Callable[[], Any]) -> Any:
     """What `make` returns, its random weights the same at every call; the global state kept."""
     with torch.random.fork_rng(devices=[]):
@@ -236,14 +270,16 @@ def _seeded(make: Callable[[], Any]) -> Any:
 
 def _downloaded(make: Callable[[], Any], name: str) -> Any:
     """What `make` returns, from cache or download. Raises NotAvailable where neither is there."""
+    there = "give --weights FILE, or --weights none for random ones"
     try:
         with contextlib.redirect_stdout(sys.stderr):  # torch.hub talks; stdout is for results
             return make()
-    except (OSError, RuntimeError) as error:
-        raise NotAvailable(
-            f"a download of the published weights of {name!r}",
-            there="give --weights FILE, or --weights none for random ones",
-        ) from error
+    except OSError as error:
+        what = f"a download of the published weights of {name!r}"
+        raise NotAvailable(what, there=there) from error
+    except RuntimeError as error:  # no weights were published, or they do not fit or are damaged
+        what = f"{name!r} with published weights ({_first_line(error)})"
+        raise NotAvailable(what, there=there) from error
 
 
 def _load_weights(module: nn.Module, weights: str) -> None:
@@ -252,13 +288,19 @@ def _load_weights(module: nn.Module, weights: str) -> None:
 
 
 def _load_state(module: nn.Module, state: State, source: str) -> None:
-    """Fills every entry of the module. Raises DoesNotFit naming the first entry that does not."""
+    """Fills every entry of the module from all of `state`, but for heads used in training only.
+
+    Raises DoesNotFit naming the first entry that lacks, that is too many or has another shape.
+    """
     own = module.state_dict()
-    counters = {name for name in own if name.endswith("num_batches_tracked")}
-    lacking = [name for name in own if name not in state and name not in counters]
+    lacking = [name for name in own if name not in state and not name.endswith(COUNTER)]
     if lacking:
         there = f"{len(state)} entries such as {next(iter(state), 'none')!r}"
         raise DoesNotFit(f"the weights {source!r}", got=there, expected=f"an entry {lacking[0]!r}")
+    unused = [name for name in state if name not in own and not _is_spare(name)]
+    if unused:
+        there = f"an entry {unused[0]!r}"
+        raise DoesNotFit(f"the weights {source!r}", got=there, expected="none of that name")
     for name, value in own.items():
         if name in state and state[name].shape != value.shape:
             raise DoesNotFit(
@@ -268,6 +310,11 @@ def _load_state(module: nn.Module, state: State, source: str) -> None:
             )
     filled = {n: state[n].to(own[n].dtype) if n in state else own[n] for n in own}
     module.load_state_dict(filled)
+
+
+def _is_spare(name: str) -> bool:
+    """An entry that a network may do without: a batch counter or an auxiliary head."""
+    return name.endswith(COUNTER) or name.startswith(("aux", "AuxLogits"))
 
 
 def read_state(path: Path) -> State:
@@ -346,7 +393,7 @@ ENTRIES: dict[str, Entry] = {
     )
 }
 
-FAMILIES: dict[Literal["torchvision", "timm"] | str, Callable[[str, str], Network]] = {
+FAMILIES: dict[str, Callable[[str, str], Network]] = {
     "torchvision": _torchvision,
     "timm": _timm,
 }

@@ -1,16 +1,18 @@
 """Members that move pixels, each as an affine map; positions and angles as in `warp`."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from typing_extensions import override
 
-from featviz.errors import OutOfRange
+from featviz.errors import DoesNotFit, OutOfRange, UnknownName
 from featviz.image.seeds import uniform
 from featviz.image.transforms.kinds import Draws, Geometric, check
 from featviz.image.warp import (
     Affine,
     Border,
+    Fill,
     Position,
     Reflect,
     rotation,
@@ -29,11 +31,13 @@ class Pad(Geometric):
     """
 
     width_px: int
-    border: Border = field(default_factory=Reflect)
+    border: Border | Literal["reflect"] | float | tuple[float, ...] = field(default_factory=Reflect)
+    """Kept as Reflect or Fill; "reflect" or a color will do."""
 
     def __post_init__(self) -> None:
-        """Raises OutOfRange when the width is negative."""
+        """Raises OutOfRange when the width is negative, UnknownName, DoesNotFit for no border."""
         check("width_px", self.width_px, low=0, where="Pad")
+        object.__setattr__(self, "border", border_of(self.border))
 
     @override
     def draw(self, seeds: Seeds, steps: Steps, *, place: int = 0) -> Draws:
@@ -198,6 +202,26 @@ class Flip(Geometric):
     def output_size(self, rows: int, columns: int) -> tuple[int, int]:
         """As before."""
         return rows, columns
+
+
+def border_of(given: object) -> Border:
+    """A border from itself, "reflect", or a color. Raises UnknownName, DoesNotFit, OutOfRange."""
+    match given:
+        case Reflect():
+            return given
+        case Fill(color=color):
+            for value in color if isinstance(color, tuple) else (color,):
+                check("color", value, low=-1e6, high=1e6, where="a border")
+            return given
+        case "reflect":
+            return Reflect()
+        case str(word):
+            raise UnknownName("border", word, ["reflect"])
+        case int() | float():
+            return border_of(Fill(float(given)))
+        case tuple() | list():
+            return border_of(Fill(tuple(float(value) for value in given)))
+    raise DoesNotFit("a border", got=repr(given)[:60], expected='"reflect" or a color in [0, 1]')
 
 
 def _nothing(seeds: Seeds) -> Draws:

@@ -1,6 +1,6 @@
 """Members in a row, drawn and applied together; each geometric run is one resampling."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from featviz.errors import DoesNotFit
-from featviz.image.transforms.geometric import Crop, Jitter, Pad, Rotate, Scale
+from featviz.image.transforms.geometric import Crop, Jitter, Pad, Rotate, Scale, border_of
 from featviz.image.transforms.kinds import Geometric, Photometric
 from featviz.image.warp import (
     Affine,
@@ -31,7 +31,12 @@ class Stack:
     members: tuple[Member, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raises DoesNotFit when two Pads of one geometric run disagree about the border."""
+        """Takes a list as well.
+
+        Raises DoesNotFit when it holds something else than transforms, or when two Pads of one
+        geometric run disagree about the border.
+        """
+        object.__setattr__(self, "members", _checked(self.members))
         for run in _runs(self.members):
             _border(run)
 
@@ -89,6 +94,15 @@ def strong() -> Stack:
     return Stack((Jitter(16), Scale(0.75, 1.25), Rotate(20.0)))
 
 
+def _checked(members: Iterable[object]) -> tuple[object, ...]:
+    kept = tuple(members)
+    for member in kept:
+        if not isinstance(member, Member):
+            kind = type(member).__name__
+            raise DoesNotFit("a member of a Stack", got=kind, expected="a transform")
+    return kept
+
+
 def _runs(members: tuple[Member, ...]) -> Iterator[tuple[Member, ...]]:
     """Neighbouring geometric members together, the others one by one."""
     for geometric, run in groupby(members, key=lambda member: isinstance(member, Geometric)):
@@ -114,7 +128,7 @@ def _applied(run: tuple[Member, ...], images: Images, draws: tuple[Tensor, ...])
 
 
 def _border(run: tuple[Member, ...]) -> Border:
-    borders = {member.border for member in run if isinstance(member, Pad)}
+    borders = {border_of(member.border) for member in run if isinstance(member, Pad)}
     if len(borders) > 1:
         raise DoesNotFit(
             "borders of the pads in one geometric run",
