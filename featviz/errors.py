@@ -38,7 +38,8 @@ class OutOfRange(FeatvizError):
     """A number lies outside the range that exists."""
 
     def __init__(self, kind: str, value: object, *, low: object, high: object, where: str) -> None:
-        super().__init__(f"{kind} {value} is out of range: {where} has {low} to {high}")
+        there = f"{low} to {high}" if low != high else f"{low} numbers only"
+        super().__init__(f"{kind} {value} is out of range: {where} has {there}")
 
 
 class Malformed(FeatvizError):

@@ -522,7 +522,7 @@ def test_addresses_may_be_calculated_with() -> None:
     line = printed("render", "planted", "2 * curve:3 - curve:5", *FAST)
     assert "  2.0 * channel(curve, 3) - channel(curve, 5)  rendered  " in line
     assert_refused(["render", "planted", "curve:3 - l1(nan)"], "constant nan is out of range")
-    assert_refused(["render", "planted", "direction(curve, [nan, 1])"], "value nan")
+    assert_refused(["render", "planted", "direction(curve, [nan, 1.0])"], "value nan")
 
 
 def test_a_long_vector_is_counted_in_the_line() -> None:

