@@ -38,7 +38,8 @@ class OutOfRange(FeatvizError):
     """A number lies outside the range that exists."""
 
     def __init__(self, kind: str, value: object, *, low: object, high: object, where: str) -> None:
-        there = f"{low} to {high}" if low != high else f"{low} numbers only"
+        is_a_kind = isinstance(low, str) and low == high
+        there = f"{low} numbers only" if is_a_kind else f"{low} to {high}"
         super().__init__(f"{kind} {value} is out of range: {where} has {there}")
 
 
