@@ -18,7 +18,7 @@ from benchmarks.machine import write_result
 from featviz.engine.recipe import Recipe
 
 BLOCKS = ("blocks.1", "blocks.2", "blocks.3", "blocks.5")
-RUNS = ((16, "float32"), (5, "float32"), (1, "float32"), (16, "bfloat16"))
+RUNS = ((16, "float32"), (1, "float32"), (16, "bfloat16"), (5, "float32"))
 
 
 def main() -> None:
