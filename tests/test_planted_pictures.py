@@ -10,7 +10,7 @@ from featviz.engine.render import images_from_hwc_uint8
 from featviz.network.planted.answers import CURVE_ORIENTATIONS_DEG, RADIUS_PX
 
 SIZE_PX = 80  # the field of a curve unit is 69 px
-SEEDS = 4
+SEEDS = 3
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +18,11 @@ def network() -> featviz.Network:
     return featviz.load("planted")
 
 
-def rendered(network: featviz.Network, units: list[str], *, seed: int = 0) -> Pictures:
+def rendered(
+    network: featviz.Network, units: list[str], *, steps: int = 64, seed: int = 0
+) -> Pictures:
     wishes = [f"{unit}@center" for unit in units]
-    return featviz.render(network, wishes, size=SIZE_PX, steps=64, seed=seed, slots=len(units))
+    return featviz.render(network, wishes, size=SIZE_PX, steps=steps, seed=seed, slots=len(units))
 
 
 @pytest.mark.slow
@@ -28,24 +30,21 @@ def test_pictures_of_curve_units_show_arcs_of_the_planted_orientation(
     network: featviz.Network,
 ) -> None:
     units = [f"curve:{index}" for index in range(len(CURVE_ORIENTATIONS_DEG))]
-    greys = np.mean(
+    off_deg = np.array(
         [
-            [picture.pixels.mean(axis=2) / 255 for picture in rendered(network, units, seed=seed)]
-            for seed in range(SEEDS)
-        ],
-        axis=0,
+            [
+                turn_deg(
+                    best_arc_orientation(picture.pixels.mean(axis=2) / 255, RADIUS_PX), planted
+                )
+                for picture, planted in zip(pictures, CURVE_ORIENTATIONS_DEG, strict=True)
+            ]
+            for pictures in (rendered(network, units, steps=160, seed=s) for s in range(SEEDS))
+        ]
     )
-    found = [best_arc_orientation(grey, RADIUS_PX) for grey in greys]
-    off = np.abs(
-        [turn_deg(left, right) for left, right in zip(found, CURVE_ORIENTATIONS_DEG, strict=True)]
-    )
-    assert off.max() < 10, "each within 10 degrees of its own orientation"
-    # Units stand 15 degrees apart: closer than 7.5 is nearest to its own, and below 5 both
-    # neighbours are more than 10 degrees away. A unit's tuning is 28 degrees wide at half its
-    # height, so pictures scatter by 3 degrees around the planted orientation, and the last few
-    # units change from machine to machine.
-    assert (off < 7.5).sum() >= 22
-    assert (off < 5).sum() >= 18
+    assert np.abs(off_deg).max() < 10, "each picture within 10 degrees of its own orientation"
+    # Units stand 15 degrees apart: where one is off by less than 5, both neighbours are off by more
+    # than 10. One picture in a hundred of these strays to 5; the mean of a unit's seeds does not.
+    assert np.abs(off_deg.mean(axis=0)).max() < 5, "no picture would pass for a neighbour's"
 
 
 def test_a_duplicate_unit_has_the_same_picture(network: featviz.Network) -> None:

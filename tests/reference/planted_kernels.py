@@ -36,10 +36,10 @@ def curve_weight(orientation_deg: float, source_deg: float, row: int, column: in
         on = math.exp(-((abs(inward) - RADIUS_PX / 8) ** 2) / (2 * 0.5**2))
         turn = cmath.phase(cmath.rect(1, math.radians(source)) * inward.conjugate())
         apart = abs(math.degrees(turn))
-        match = on * math.exp(-(apart**2) / (2 * 14**2))
-        return match, on * math.exp(-((180 - apart) ** 2) / (2 * (2.2 * 14) ** 2))
+        match = on * math.exp(-(apart**2) / (2 * 7**2))
+        return match, on * math.exp(-((180 - apart) ** 2) / (2 * (2.2 * 7) ** 2))
 
     window = [complex(right, -down) for down in range(-2, 3) for right in range(-2, 3)]
     total = sum(parts(15.0 * index, place)[0] for index in range(24) for place in window)
     match, opposite = parts(source_deg, complex(column - 2, -(row - 2)))
-    return 4.8 * (match - 0.5 * opposite - 0.1 * (1 - match)) / total
+    return 5.2 * (match - 0.5 * opposite - 0.1 * (1 - match)) / total

@@ -65,7 +65,7 @@ class ArcTuning:
 
 
 EARLY_TUNING = ArcTuning(gain=1.7, tolerance_deg=10.0, width=0.45, opposed=0.6, elsewhere=0.05)
-CURVE_TUNING = ArcTuning(gain=4.8, tolerance_deg=14.0, width=0.5, opposed=0.5, elsewhere=0.1)
+CURVE_TUNING = ArcTuning(gain=5.2, tolerance_deg=7.0, width=0.5, opposed=0.5, elsewhere=0.1)
 
 
 def gabor_kernel() -> Kernel:
