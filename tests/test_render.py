@@ -39,6 +39,7 @@ from featviz.image.parameterizations import Pixel
 from featviz.image.transforms import Jitter, Stack, strong
 from featviz.network.network import Network
 from featviz.network.preprocessing import Preprocessing
+from featviz.network.zoo import load
 
 
 @pytest.fixture(scope="module")
@@ -348,3 +349,20 @@ def test_settings_may_be_words(network: Network) -> None:
     for name in ("preset", "transforms", "parameterization"):
         with pytest.raises(UnknownName, match=f"no {name} 'luzid'"):
             recipes_of(network, "third:1", **{name: "luzid"})
+
+
+def test_the_default_read_point_has_one_name_and_one_digest(network: Network) -> None:
+    written_out = default_recipe(network, Channel("second/post", 1) - Neuron("third/post", 0))
+    short = default_recipe(network, Channel("second", 1) - Neuron("third", 0))
+    assert written_out.digest == short.digest
+    before = default_recipe(network, Channel("second/pre", 1) - Neuron("third", 0))
+    assert before.digest != short.digest
+
+
+def test_a_transformer_is_rendered_at_its_own_size() -> None:
+    transformer = load("timm:vit_tiny_patch16_224", weights="none")
+    (picture,) = render(transformer, "blocks.0.mlp.fc1:3", steps=8)
+    assert picture.pixels.shape == (224, 224, 3)
+    assert picture.course[-1] > picture.course[0]
+    with pytest.raises(DoesNotFit, match="224x224 px, the only size"):
+        render(transformer, "blocks.0.mlp.fc1:3", size=96, steps=1)

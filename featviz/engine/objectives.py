@@ -7,7 +7,7 @@ diversity); Olah et al. 2018, "The Building Blocks of Interpretability" and Cart
 
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featviz.engine.algebra import Objective, Own, OwnValue, Term, check_number, short
-from featviz.engine.seen import Grid, Maps, Seen
+from featviz.engine.seen import IMAGE, Grid, Maps, Seen
 from featviz.errors import DoesNotFit, OutOfRange
 from featviz.network.network import Network
 from featviz.shapes import PerImage
@@ -39,6 +39,9 @@ class OfLayer(Term):
     def reads(self) -> tuple[str, ...]:
         return (self.layer,)
 
+    def resolve_term(self, network: Network) -> Term:
+        return self if self.layer == IMAGE else replace(self, layer=network.read_point(self.layer))
+
 
 @dataclass(frozen=True)
 class Channel(OfLayer):
@@ -57,7 +60,7 @@ class Channel(OfLayer):
 
     def resolve_term(self, network: Network) -> Term:
         network.check_channel(self.layer, self.channel)
-        return self
+        return super().resolve_term(network)
 
     def own(self, grids: Mapping[str, Grid]) -> tuple[OwnValue, ...]:
         return (self.channel,)
@@ -90,7 +93,7 @@ class Neuron(OfLayer):
 
     def resolve_term(self, network: Network) -> Term:
         network.check_channel(self.layer, self.channel)
-        return self
+        return super().resolve_term(network)
 
     def own(self, grids: Mapping[str, Grid]) -> tuple[OwnValue, ...]:
         return self.channel, grids[self.layer].index(self.row, self.column, layer=self.layer)
@@ -134,7 +137,7 @@ class Direction(OfLayer):
 
     def resolve_term(self, network: Network) -> Term:
         _check_vector(network, self.layer, len(self.vector))
-        return self
+        return super().resolve_term(network)
 
     def own(self, grids: Mapping[str, Grid]) -> tuple[OwnValue, ...]:
         return (_numbers(self.vector),)
@@ -167,7 +170,7 @@ class NeuronDirection(OfLayer):
 
     def resolve_term(self, network: Network) -> Term:
         _check_vector(network, self.layer, len(self.vector))
-        return self
+        return super().resolve_term(network)
 
     def own(self, grids: Mapping[str, Grid]) -> tuple[OwnValue, ...]:
         return _numbers(self.vector), grids[self.layer].index(
@@ -216,7 +219,7 @@ class TensorDirection(OfLayer):
                 got=f"{len(self.values)} values",
                 expected=expected,
             )
-        return self
+        return super().resolve_term(network)
 
     def own(self, grids: Mapping[str, Grid]) -> tuple[OwnValue, ...]:
         grid = grids[self.layer]

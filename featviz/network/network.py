@@ -128,6 +128,12 @@ class Network:
             raise UnknownName("read point", key, [name])
         return known[name]
 
+    def read_point(self, key: str) -> str:
+        """The one name of a read point: without "/post" where that is the default."""
+        name, read = split_key(key)
+        self.layer(key)
+        return name if read == "post" and key not in self.layers() else key
+
     def operation(self, key: str, rows: int | None = None, columns: int | None = None) -> int:
         """The index of the operation that a read point stands for."""
         layer = self.layer(key, rows, columns)
