@@ -23,11 +23,13 @@ from benchmarks.machine import (
     synchronize,
     write_result,
 )
-from featviz.engine.batch import Ascent, optimize_batch, program, shown_to, working_dtype
+from featviz.engine.ascent import Ascent
+from featviz.engine.batch import program, shown_to, working_dtype
 from featviz.engine.execution import DTYPES, check_device
 from featviz.engine.recipe import Recipe, default_recipe
 from featviz.engine.render import reproducible
 from featviz.engine.seen import see
+from featviz.engine.slots import optimize_batch
 from featviz.engine.start import starting_parameters
 from featviz.network.network import Network
 from featviz.network.recording import Prefix
@@ -113,7 +115,7 @@ def _step_seconds(network: Network, recipes: Sequence[Recipe]) -> tuple[float, f
     """Median seconds of a step, and of one of the first, whose gradients are redirected."""
     times: list[float] = []
 
-    def tick() -> None:
+    def tick(_: int) -> None:
         synchronize(network.device)
         times.append(time.perf_counter())
 
@@ -136,19 +138,19 @@ def _outside_seconds(network: Network, recipes: Sequence[Recipe], prefix: Prefix
     ).requires_grad_()
     images = recipe.parameterization.decode(parameters).detach()
     with torch.no_grad():
-        recorded = prefix(shown_to(network, recipe, images, seeds, number=0))
+        recorded = prefix(shown_to(network, recipe, images, seeds, torch.zeros_like(seeds)))
     maps = {key: value.clone().requires_grad_() for key, value in recorded.items()}
     objective = program(recipes, prefix, like=images)
-    ascent = Ascent(recipe.optimizer, parameters.detach())
-    rates = torch.full((len(recipes),), 1e-3, device=network.device, dtype=dtype)
+    ascent = Ascent(recipe.optimizer, parameters.detach(), steps=recipe.steps)
+    everyone = torch.ones_like(seeds, dtype=torch.bool)
 
     def others() -> None:
         images = recipe.parameterization.decode(parameters)
-        shown = shown_to(network, recipe, images, seeds, number=1)
+        shown = shown_to(network, recipe, images, seeds, torch.ones_like(seeds))
         (gradient,) = torch.autograd.grad(shown, parameters, torch.ones_like(shown))
         values = objective(see(maps, prefix.layers, images.detach()))
         torch.autograd.grad(values.sum(), list(maps.values()))
-        ascent.step(parameters.detach(), gradient, number=1, rates=rates)
+        ascent.step(parameters.detach(), gradient, numbers=torch.ones_like(seeds), moves=everyone)
 
     return statistics.median(
         [seconds(others, network.device) for _ in range(WARM_UP + 12)][WARM_UP:]

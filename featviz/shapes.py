@@ -1,6 +1,6 @@
 """The words for tensor shapes that annotations use; nothing here runs."""
 
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 Images = Float[Tensor, "batch channel row column"]
@@ -17,3 +17,6 @@ Seeds = Int64[Tensor, " batch"]
 
 Steps = Int64[Tensor, " batch"]
 """The step that each picture is at, counted from 0."""
+
+Flags = Bool[Tensor, " batch"]
+"""A yes or no for each row of a batch."""

@@ -18,9 +18,9 @@ from test_objectives import COUPLED, SINGLE
 from featviz import errors
 from featviz.engine import custom, objectives, penalties
 from featviz.engine.algebra import Term
-from featviz.engine.batch import optimize_batch
 from featviz.engine.objectives import Channel
 from featviz.engine.recipe import VOCABULARY, Recipe, default_recipe
+from featviz.engine.slots import optimize_batch
 from featviz.errors import FeatvizError
 from featviz.image import parameterizations, transforms
 from featviz.image.parameterizations import Fourier, Parameterization, Pixel

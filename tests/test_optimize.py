@@ -10,13 +10,15 @@ from networks import Everything, Rectified, network_of
 from reference import adam
 from torch import Tensor, nn
 
-from featviz.engine.batch import CHECK_EVERY, Ascent, Finished, Stopping, optimize_batch
+from featviz.engine.ascent import Ascent
 from featviz.engine.custom import objective
 from featviz.engine.given import GivenImage
 from featviz.engine.objectives import Channel, Likeness, Logit, Misalignment, Neuron
 from featviz.engine.optimize import Step, clean_values, optimize
 from featviz.engine.penalties import L1, TotalVariation
 from featviz.engine.recipe import Adam, Plateau, Recipe, default_recipe
+from featviz.engine.slots import CHECK_EVERY, Finished, optimize_batch
+from featviz.engine.stopping import Stopping
 from featviz.errors import NotFinite
 from featviz.image.parameterizations import Fourier, Pixel
 from featviz.image.transforms import Jitter, Noise, Pad, Rotate, Scale, Stack
@@ -66,13 +68,13 @@ def test_a_step_of_ascent_is_torchs() -> None:
     mine = torch.randn(3, 4, generator=generator, dtype=torch.float64)
     theirs = mine.clone().requires_grad_()
     settings = Adam(0.3, beta1=0.8, beta2=0.95, epsilon=1e-3)
-    ascent = Ascent(settings, mine)
+    ascent = Ascent(settings, mine, steps=5)
+    everyone = torch.ones(3, dtype=torch.bool)
     optimizer = torch.optim.Adam([theirs], betas=(0.8, 0.95), eps=1e-3, maximize=True)
     for number in range(5):
         gradient = torch.randn(3, 4, generator=generator, dtype=torch.float64)
-        rate = settings.rate(number, 5)
-        ascent.step(mine, gradient, number=number, rates=torch.full((3,), rate, dtype=mine.dtype))
-        optimizer.param_groups[0]["lr"] = rate
+        ascent.step(mine, gradient, numbers=torch.full((3,), number), moves=everyone)
+        optimizer.param_groups[0]["lr"] = settings.rate(number, 5)
         theirs.grad = gradient
         optimizer.step()
     torch.testing.assert_close(mine, theirs.detach(), rtol=0, atol=1e-12)  # float64 rounding
@@ -179,10 +181,13 @@ def test_the_global_generators_play_no_part_and_are_left_alone(everything: Netwo
 
 def stopped(values: Sequence[Sequence[float]], stop: Plateau) -> list[int]:
     """After how many steps each row stops that has these values, one list a step."""
-    stopping = Stopping(stop, len(values[0]), torch.device("cpu"))
-    for number, row in enumerate(values):
-        stopping.see(number, torch.tensor(row), torch.zeros(len(row), 1))
-    return stopping.steps.tolist()
+    count = len(values[0])
+    stopping = Stopping(stop, count, device=torch.device("cpu"), dtype=torch.float64)
+    stopping.begin(slice(0, count))
+    for row in values:
+        said = torch.tensor(row, dtype=torch.float64)
+        stopping.see(said, torch.ones(count, dtype=torch.bool))
+    return stopping.numbers.tolist()
 
 
 def test_each_row_stops_on_its_own_plateau() -> None:
@@ -218,7 +223,7 @@ def test_the_batch_ends_when_every_row_has_stopped(everything: Network) -> None:
     assert finished.steps.tolist() == [8]
     assert int(finished.course.isfinite().sum()) == 8
     looked = []
-    optimize_batch(everything, [recipe], on_step=lambda: looked.append(1))
+    optimize_batch(everything, [recipe], on_step=lambda _: looked.append(1))
     assert len(looked) == CHECK_EVERY
 
 

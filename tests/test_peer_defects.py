@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from watching import Timeline
 
 import featviz
-from featviz.engine.batch import optimize_batch
 from featviz.engine.expressions import parse_objective
 from featviz.engine.objectives import Channel, Direction, Neuron
 from featviz.engine.recipe import default_recipe
 from featviz.engine.render import render
 from featviz.engine.seen import Grid
+from featviz.engine.slots import optimize_batch
 from featviz.errors import DoesNotFit
 from featviz.image.transforms import Stack, lucid, standard
 from featviz.network.network import Network

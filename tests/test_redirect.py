@@ -48,7 +48,7 @@ class Redirecting(Timeline):
         args: tuple[Any, ...],
         options: dict[str, Any],
     ) -> Any:
-        result = redirected(name, args, options)
+        result = redirected(0, name, args, options)
         return function(*args, **options) if result is None else result
 
 
@@ -113,7 +113,7 @@ def test_zero_gradients_from_above_stay_zero() -> None:
 
 @pytest.mark.parametrize("name", ["sigmoid", "leaky_relu", "conv2d", "gelu", "elu", "add", "clamp"])
 def test_other_operations_are_left_alone(name: str) -> None:
-    assert redirected(name, (torch.zeros(1),), {}) is None
+    assert redirected(0, name, (torch.zeros(1),), {}) is None
 
 
 @pytest.mark.parametrize("uses_result", [True, False])

@@ -10,7 +10,6 @@ import torch
 from networks import Everything, network_of
 from test_custom import peak
 
-from featviz.engine.batch import optimize_batch
 from featviz.engine.execution import execution
 from featviz.engine.objectives import (
     Channel,
@@ -25,6 +24,7 @@ from featviz.engine.penalties import L2, Roughness, TotalVariation
 from featviz.engine.picture import Picture
 from featviz.engine.recipe import Recipe, default_recipe
 from featviz.engine.render import render_each
+from featviz.engine.slots import optimize_batch
 from featviz.image.parameterizations import Fourier, Pixel
 from featviz.image.transforms import Blur, Flip, Jitter, Noise, Pad, Rotate, Scale, Stack
 from featviz.image.warp import Fill

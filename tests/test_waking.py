@@ -7,11 +7,11 @@ import torch
 from networks import network_of
 from torch import Tensor, nn
 
-from featviz.engine.batch import optimize_batch
 from featviz.engine.objectives import Channel
 from featviz.engine.optimize import optimize
 from featviz.engine.penalties import TotalVariation
 from featviz.engine.recipe import Recipe, default_recipe
+from featviz.engine.slots import optimize_batch
 from featviz.image.parameterizations import Fourier
 from featviz.image.transforms import Stack
 from featviz.network.network import Network

@@ -64,6 +64,6 @@ def again(
             dtype=recorded.dtype if dtype is None else dtype,
             weights=recorded.weights,
         )
-        made = render_each(network, [source.recipe], how, on_progress=on_progress)
+        made = render_each(network, [source.recipe], how, keeps_slots=True, on_progress=on_progress)
         pictures = {picture.index: picture for picture in made}
     return pictures[source.index], recorded.differences(how)

@@ -1,31 +1,24 @@
-"""The batched loop: many recipes at once, each row its own objective, seed, draws and state.
+"""What the rows of a batch share and what each brings: keys, checks, inputs, scores.
 
 Rows share what fixes the shape of the computation (size, parameterization, transforms,
-optimizer, steps); `batch_key` says so. Nothing leaves the device inside a step.
+optimizer, steps); `batch_key` says so.
 """
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from featviz.engine.program import Program
-from featviz.engine.recipe import Adam, Plateau, Recipe
-from featviz.engine.redirect import redirected
+from featviz.engine.recipe import Recipe
 from featviz.engine.seen import Grid, grid_of, see
-from featviz.engine.start import starting_parameters
-from featviz.engine.waking import loud_parameters, wakes
 from featviz.errors import DoesNotFit
 from featviz.image.parameterizations import Parameterization, Shape
 from featviz.image.transforms import Stack
 from featviz.network.network import Network
 from featviz.network.recording import Prefix
-from featviz.shapes import Images, PerImage, Seeds
-
-CHECK_EVERY = 16
-"""Steps between looks at whether every row has stopped: the only synchronisation of the loop."""
+from featviz.shapes import Images, PerImage, Seeds, Steps
 
 
 def batch_key(recipe: Recipe) -> Hashable:
@@ -44,148 +37,9 @@ def batch_key(recipe: Recipe) -> Hashable:
     )
 
 
-@dataclass(frozen=True)
-class Finished:
-    """What became of each row of a batch.
-
-    `course` is (step, row), NaN after a row stopped; `is_finite` is False for a row that was
-    given up because its value or gradient was not a number; `moved` says whether what the network
-    says of it ever changed.
-    """
-
-    images: Images
-    course: Tensor
-    steps: Tensor
-    is_finite: Tensor
-    moved: Tensor
-
-
-class Ascent:
-    """Adam's state for a batch of rows; every row could be alone.
-
-    Source: Kingma and Ba 2015, algorithm 1, as in torch.optim.Adam.
-    """
-
-    def __init__(self, settings: Adam, like: Tensor) -> None:
-        self.settings = settings
-        self.mean = torch.zeros_like(like)
-        self.square = torch.zeros_like(like)
-
-    def step(self, parameters: Tensor, gradient: Tensor, *, number: int, rates: Tensor) -> None:
-        """Moves `parameters`, in place, up along `gradient`; `rates` holds each row's own rate."""
-        settings = self.settings
-        self.mean.lerp_(gradient, 1 - settings.beta1)
-        self.square.mul_(settings.beta2).addcmul_(gradient, gradient, value=1 - settings.beta2)
-        correction = 1 - settings.beta1 ** (number + 1)
-        root = (1 - settings.beta2 ** (number + 1)) ** 0.5
-        scale = (self.square.sqrt() / root).add_(settings.epsilon)
-        shape = (-1, *[1] * (parameters.ndim - 1))
-        parameters.addcdiv_(self.mean * (rates / correction).view(shape), scale)
-
-    def restart(self, parameters: Tensor, start: Tensor, rows: Tensor) -> None:
-        """Puts some rows at another start, in place, with nothing remembered."""
-        chosen = rows.view(-1, *[1] * (parameters.ndim - 1))
-        parameters.copy_(torch.where(chosen, start, parameters))
-        self.mean.masked_fill_(chosen, 0)
-        self.square.masked_fill_(chosen, 0)
-
-
-class Stopping:
-    """Which rows still run and which ever stirred, from each row's own course, on the device."""
-
-    def __init__(self, stop: Plateau | None, count: int, device: torch.device) -> None:
-        self.stop = stop
-        self.runs = torch.ones(count, dtype=torch.bool, device=device)
-        self.is_finite = self.runs.clone()
-        self.steps = torch.zeros(count, dtype=torch.int64, device=device)
-        self.moved = ~self.runs
-        self._first = torch.zeros(count, device=device)
-        self._window = torch.zeros(count, device=device)
-        self._before = torch.full_like(self._window, -torch.inf)
-
-    def hear(self, number: int, values: PerImage) -> None:
-        """Takes in what the network says at a step."""
-        if number == 0:
-            self._first = values
-        self.moved |= values != self._first
-
-    def see(self, number: int, values: PerImage, gradient: Tensor) -> None:
-        """Takes in a step's values and gradients."""
-        finite = torch.isfinite(values) & torch.isfinite(gradient).flatten(1).all(dim=1)
-        self.is_finite &= finite | ~self.runs
-        self.runs &= finite
-        self.steps += self.runs
-        if self.stop is None:
-            return
-        self._window += values.float().nan_to_num()
-        if (number + 1) % self.stop.window == 0:
-            mean = self._window / self.stop.window
-            rise = (mean - self._before) / mean.abs().clamp(min=1e-12)
-            if number + 1 >= self.stop.minimum:
-                self.runs &= rise >= self.stop.tolerance
-            self._before = mean
-            self._window = torch.zeros_like(mean)
-
-
-def optimize_batch(
-    network: Network, recipes: Sequence[Recipe], *, on_step: Callable[[], None] | None = None
-) -> Finished:
-    """Runs the recipes, all of one `batch_key`, to their end. Raises what Prefix raises.
-
-    Pictures, transforms and optimizer are float64 where the network is, float32 elsewhere.
-    """
-    first = recipes[0]
-    dtype = working_dtype(network)
-    assert all(batch_key(recipe) == batch_key(first) for recipe in recipes)
-    seeds = _seeds(recipes, network.device)
-    starts = list(zip(recipes, seeds.split(first.count), strict=True))
-    parameters = torch.cat([starting_parameters(*start, dtype=dtype) for start in starts])
-    from_noise = _from_noise(recipes, seeds.device)
-    ascent = Ascent(first.optimizer, parameters)
-    stopping = Stopping(first.stop, len(seeds), seeds.device)
-    height, width = first.transforms.output_size(first.shape.rows, first.shape.columns)
-    prefix = _prefix(network, recipes, height, width)
-    objective = program(recipes, prefix, like=_canvas(first, len(seeds), parameters))
-    course = torch.full((first.steps, len(seeds)), torch.nan, dtype=dtype, device=seeds.device)
-
-    for number in range(first.steps):
-        if wakes(first, number):
-            loud = torch.cat([loud_parameters(*start, dtype=dtype) for start in starts])
-            ascent.restart(parameters, loud, from_noise & ~stopping.moved)
-        parameters.requires_grad_()
-        images = first.parameterization.decode(parameters)
-        shown = shown_to(network, first, images, seeds, number=number)
-        substitute = redirected if number < first.redirected_steps else None
-        recorded = prefix(shown, substitute=substitute)
-        heard, looked = objective.parts(see(recorded, prefix.layers, images, count=first.count))
-        values = heard + looked
-        stopping.hear(number, heard.detach())
-        (gradient,) = torch.autograd.grad(values.sum(), parameters)
-        parameters = parameters.detach()
-        ran = stopping.runs.clone()
-        stopping.see(number, values.detach(), gradient)
-        course[number] = torch.where(ran, values.detach(), torch.nan)
-        moves = ran & stopping.is_finite
-        ascent.step(
-            parameters,
-            _of_running(gradient, moves),
-            number=number,
-            rates=moves.to(dtype) * first.optimizer.rate(number, first.steps),
-        )
-        if on_step is not None:
-            on_step()
-        if first.stop and (number + 1) % CHECK_EVERY == 0 and not bool(stopping.runs.any()):
-            break
-
-    with torch.no_grad():
-        images = first.parameterization.decode(parameters)
-    moved = stopping.moved | (first.steps == 1)  # of one step nothing is known
-    return Finished(images, course, stopping.steps, stopping.is_finite, moved)
-
-
 def score_batch(network: Network, recipes: Sequence[Recipe], images: Images) -> PerImage:
     """Each row's objective for its picture as it is: no transforms, the same slots."""
-    prefix = _prefix(network, recipes, images.shape[2], images.shape[3])
+    prefix = prefix_of(network, recipes, images.shape[2], images.shape[3])
     objective = program(recipes, prefix, like=images)
     with torch.no_grad():
         recorded = prefix(_laid_out(network.to_input(images)))
@@ -211,7 +65,7 @@ def check(network: Network, recipe: Recipe) -> int:
     height, width = recipe.transforms.output_size(rows, columns)
     depth = -1
     for size in {(height, width), (rows, columns)}:
-        prefix = _prefix(network, [recipe], *size)
+        prefix = prefix_of(network, [recipe], *size)
         program(
             [recipe], prefix, like=torch.empty(recipe.count, recipe.shape.channels, rows, columns)
         )
@@ -249,16 +103,17 @@ def _check_size(network: Network, recipe: Recipe) -> None:
             )
 
 
-def _prefix(network: Network, recipes: Sequence[Recipe], rows: int, columns: int) -> Prefix:
+def prefix_of(network: Network, recipes: Sequence[Recipe], rows: int, columns: int) -> Prefix:
+    """The network as deep as the recipes need it, for inputs of this size."""
     layers = dict.fromkeys(layer for recipe in recipes for layer in recipe.objective.layers)
     return Prefix(network, layers, rows=rows, columns=columns)
 
 
 def shown_to(
-    network: Network, recipe: Recipe, images: Images, seeds: Seeds, *, number: int
+    network: Network, recipe: Recipe, images: Images, seeds: Seeds, steps: Steps
 ) -> Tensor:
-    """What the network sees of the pictures at a step: transformed, preprocessed, laid out."""
-    draws = recipe.transforms.draw(seeds, torch.full_like(seeds, number))
+    """What the network sees of the pictures at their steps: transformed, preprocessed, laid out."""
+    draws = recipe.transforms.draw(seeds, steps)
     return _laid_out(network.to_input(recipe.transforms.apply(images, draws)))
 
 
@@ -269,26 +124,5 @@ def program(recipes: Sequence[Recipe], prefix: Prefix, *, like: Tensor) -> Progr
     return Program(objectives, grids, like=like)
 
 
-def _canvas(recipe: Recipe, count: int, like: Tensor) -> Tensor:
-    """A tensor of the pictures' shape; its values are not read."""
-    shape = recipe.shape
-    return like.new_empty(count, shape.channels, shape.rows, shape.columns)
-
-
-def _from_noise(recipes: Sequence[Recipe], device: torch.device) -> Tensor:
-    """Which rows did not start from a given image."""
-    rows = [recipe.start is None for recipe in recipes for _ in range(recipe.count)]
-    return torch.tensor(rows, device=device)
-
-
-def _seeds(recipes: Sequence[Recipe], device: torch.device) -> Tensor:
-    seeds = [recipe.seed + index for recipe in recipes for index in range(recipe.count)]
-    return torch.tensor(seeds, dtype=torch.int64, device=device)
-
-
 def _laid_out(shown: Tensor) -> Tensor:
     return shown.contiguous(memory_format=torch.channels_last)
-
-
-def _of_running(gradient: Tensor, runs: Tensor) -> Tensor:
-    return torch.where(runs.view(-1, *[1] * (gradient.ndim - 1)), gradient, 0)

@@ -12,29 +12,40 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from featviz.shapes import Flags
+
 RECTIFIERS = {"relu": (0.0, math.inf), "relu_": (0.0, math.inf), "relu6": (0.0, 6.0)}
 CLAMPS = ("hardtanh", "hardtanh_")
 
 
-def redirected(name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Tensor | None:
+def redirected(
+    index: int,  # noqa: ARG001
+    name: str,
+    args: tuple[Any, ...],
+    options: dict[str, Any],
+    *,
+    rows: Flags | None = None,
+) -> Tensor | None:
     """The rectifier `name` with a redirected gradient, or None for any other operation.
 
-    In-place rectifiers write their result into their argument, as the network expects.
+    In-place rectifiers write their result into their argument, as the network expects. `rows`:
+    which pictures may be redirected, all where it is None.
     """
-    bounds = _bounds(name, args, options)
+    bounds = bounds_of(name, args, options)
     if bounds is None:
         return None
     values = args[0] if args else options["input"]
-    result = _Redirected.apply(values, *bounds)
+    result = _Redirected.apply(values, *bounds, rows)
     assert isinstance(result, Tensor)
     if options.get("inplace") or name.endswith("_"):
         return values.copy_(result)
     return result
 
 
-def _bounds(
+def bounds_of(
     name: str, args: tuple[Any, ...], options: dict[str, Any]
 ) -> tuple[float, float] | None:
+    """The lowest and highest result of a rectifier; None for any other operation."""
     if name in RECTIFIERS:
         return RECTIFIERS[name]
     if name in CLAMPS:
@@ -46,17 +57,20 @@ def _bounds(
 
 class _Redirected(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, values: Tensor, low: float, high: float) -> Tensor:
+    def forward(ctx: Any, values: Tensor, low: float, high: float, rows: Flags | None) -> Tensor:
         is_below = values <= low
         is_above = values >= high
-        ctx.save_for_backward(is_below, is_above)
+        ctx.save_for_backward(is_below, is_above, rows)
         return values.clamp(low, high)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = gradients
-        is_below, is_above = ctx.saved_tensors
+        is_below, is_above, rows = ctx.saved_tensors
         true = gradient.masked_fill(is_below | is_above, 0)
         is_outward = (is_below & (gradient < 0)) | (is_above & (gradient > 0))
-        is_blocked = (true == 0).flatten(1).all(dim=1).view(-1, *[1] * (gradient.ndim - 1))
-        return torch.where(is_blocked, gradient.masked_fill(is_outward, 0), true), None, None
+        is_blocked = (true == 0).flatten(1).all(dim=1)
+        if rows is not None:
+            is_blocked &= rows
+        mask = is_blocked.view(-1, *[1] * (gradient.ndim - 1))
+        return torch.where(mask, gradient.masked_fill(is_outward, 0), true), None, None, None

@@ -1,7 +1,7 @@
 """Recipes to pictures: the one entrance to the engine."""
 
 import contextlib
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featviz.engine.algebra import Objective, Term
-from featviz.engine.batch import Finished, batch_key, check, optimize_batch, score_batch
+from featviz.engine.batch import batch_key, check, score_batch
 from featviz.engine.execution import DTYPES, Execution, check_device, execution
 from featviz.engine.expressions import is_expression, parse_objective
 from featviz.engine.objectives import of_unit
 from featviz.engine.picture import Picture, Pictures, Verdict
 from featviz.engine.presets import adjusted
 from featviz.engine.recipe import Recipe, default_recipe
-from featviz.errors import DoesNotFit, FeatvizError, Malformed, UnknownName
+from featviz.engine.slots import Finished, stream
+from featviz.errors import DoesNotFit, FeatvizError, Malformed, NotAvailable, UnknownName
 from featviz.network.network import Network
 
 DEFAULT_SLOTS = 16
@@ -118,28 +119,79 @@ def render_each(
     recipes: Iterable[Recipe],
     how: Execution,
     *,
+    keeps_slots: bool = False,
     on_progress: Callable[[float], None] | None = None,
 ) -> Iterator[Picture]:
     """Pictures as they finish, each recipe once; batches hold what can be rowed together.
 
-    A picture depends on its recipe and on `how` alone: batches are filled up to the slots with
-    copies of their last row, whose results are dropped. `on_progress` is told after each step
-    how many pictures' worth of work is done since it was told last.
+    A picture depends on its recipe and on `how` alone: see `featviz.engine.slots`. Where the
+    device runs out of memory the slots are halved and what was in work begins again; its pictures
+    say so in their execution. With `keeps_slots` that is an error. `on_progress` is told after
+    each step how many pictures' worth of work is done since it was told last.
 
-    Raises a FeatvizError before the first step where a recipe does not fit the network.
+    Raises a FeatvizError before the first step where a recipe does not fit the network,
+    NotAvailable where memory does not suffice.
     """
     placed = network.at(check_device(how.device), DTYPES[how.dtype])
     judge = network.at(check_device(how.device), torch.float32)
     for group in _planned(placed, recipes, how):
-        with reproducible():
-            filled = group + [group[-1]] * (_per_batch(group[0], how) - len(group))
-            rows, share = sum(recipe.count for recipe in group), 1 / group[0].steps
-            report = None if on_progress is None else lambda s=rows * share: on_progress(s)
-            finished = optimize_batch(placed, filled, on_step=report)
-            pixels = hwc_uint8_from_images(finished.images)
-            shown = images_from_hwc_uint8(pixels).to(finished.images.device)
-            scores = score_batch(judge, filled, shown)
-        yield from _pictures(group, finished, pixels, scores, how)
+        left = dict(enumerate(group))
+        while left:
+            try:
+                for number, pictures in _made(placed, judge, left, how, on_progress):
+                    del left[number]
+                    yield from pictures
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                least = group[0].count
+                if keeps_slots or how.slots == least:
+                    raise NotAvailable(
+                        f"memory for {how.slots} slots at {group[0].shape.rows} px",
+                        there="with fewer slots or smaller pictures it may suffice",
+                    ) from error
+                how = replace(how, slots=max(least, how.slots // 2))
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch says that a device has no memory left."""
+    words = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in words
+
+
+def _made(
+    network: Network,
+    judge: Network,
+    recipes: Mapping[int, Recipe],
+    how: Execution,
+    on_progress: Callable[[float], None] | None,
+) -> Iterator[tuple[int, list[Picture]]]:
+    """The pictures of each recipe, by its number; recipes are of one `batch_key`."""
+    numbers, wanted = list(recipes), list(recipes.values())
+    places, share = _per_batch(wanted[0], how), 1 / wanted[0].steps
+    report = None if on_progress is None else lambda rows: on_progress(rows * share)
+    with reproducible():
+        for batch in stream(network, wanted, places, on_step=report):
+            ended = [(wanted[number], finished) for number, finished in batch]
+            pixels = hwc_uint8_from_images(torch.cat([each.images for _, each in ended]))
+            scores = _scores(judge, [recipe for recipe, _ in ended], pixels, places)
+            at = 0
+            for (number, finished), (recipe, _) in zip(batch, ended, strict=True):
+                rows = slice(at, at + recipe.count)
+                at += recipe.count
+                made = _pictures(recipe, finished, pixels[rows], scores[rows], how)
+                yield numbers[number], made
+
+
+def _scores(
+    judge: Network, recipes: Sequence[Recipe], pixels: NDArray[np.uint8], places: int
+) -> list[float]:
+    """Clean scores of bytes, in a batch of the usual size so that mates make no difference."""
+    count = recipes[0].count
+    filled = [*recipes, *[recipes[-1]] * (places - len(recipes))]
+    rows = [*range(len(pixels)), *[len(pixels) - 1] * (places * count - len(pixels))]
+    shown = images_from_hwc_uint8(pixels[rows]).to(judge.device)
+    return score_batch(judge, filled, shown).tolist()[: len(pixels)]
 
 
 @contextlib.contextmanager
@@ -173,7 +225,7 @@ def _per_batch(recipe: Recipe, how: Execution) -> int:
 
 
 def _planned(network: Network, recipes: Iterable[Recipe], how: Execution) -> list[list[Recipe]]:
-    """Batches: recipes of one key, shallow prefixes first, so that like depths go together."""
+    """Recipes of one key together, shallow prefixes first, so that neighbours need like depths."""
     by_key: dict[Hashable, list[tuple[int, Recipe]]] = {}
     for recipe in {recipe.digest: recipe for recipe in recipes}.values():
         if recipe.network != network.fingerprint:
@@ -182,39 +234,37 @@ def _planned(network: Network, recipes: Iterable[Recipe], how: Execution) -> lis
                 got=f"network {network.name} with fingerprint {network.fingerprint}",
                 expected=recipe.network,
             )
+        _per_batch(recipe, how)
         by_key.setdefault(batch_key(recipe), []).append((check(network, recipe), recipe))
-    batches = []
-    for members in by_key.values():
-        ordered = [recipe for _, recipe in sorted(members, key=lambda member: member[0])]
-        size = _per_batch(ordered[0], how)
-        batches += [ordered[at : at + size] for at in range(0, len(ordered), size)]
-    return batches
+    return [
+        [recipe for _, recipe in sorted(members, key=lambda member: member[0])]
+        for members in by_key.values()
+    ]
 
 
 def _pictures(
-    recipes: Sequence[Recipe],
+    recipe: Recipe,
     finished: Finished,
     pixels: NDArray[np.uint8],
-    scores: Tensor,
+    scores: Sequence[float],
     how: Execution,
-) -> Iterator[Picture]:
+) -> list[Picture]:
     course = finished.course.double().cpu().numpy()
     steps = finished.steps.tolist()
     finite, moved = finished.is_finite.tolist(), finished.moved.tolist()
-    row = 0
-    for recipe in recipes:
-        for index in range(recipe.count):
-            yield Picture(
-                pixels=pixels[row],
-                recipe=recipe,
-                index=index,
-                score=float(scores[row]),
-                course=tuple(course[: steps[row], row].tolist()),
-                steps=steps[row],
-                verdict=_verdict(is_finite=finite[row], moved=moved[row]),
-                execution=how,
-            )
-            row += 1
+    return [
+        Picture(
+            pixels=pixels[index],
+            recipe=recipe,
+            index=index,
+            score=scores[index],
+            course=tuple(course[: steps[index], index].tolist()),
+            steps=steps[index],
+            verdict=_verdict(is_finite=finite[index], moved=moved[index]),
+            execution=how,
+        )
+        for index in range(recipe.count)
+    ]
 
 
 def _verdict(*, is_finite: bool, moved: bool) -> Verdict:

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Planes = Float[Tensor, "*batch 3 row column"]
+AnyPlanes = Float[Tensor, "*batch channel row column"]
 Matrix = tuple[tuple[float, ...], ...]
 
 # Square root of the correlation of ImageNet's RGB values. Source: tensorflow/lucid v0.3.10,
@@ -51,23 +52,56 @@ def decorrelated_from_rgb(planes: Planes) -> Planes:
     return _Mix.apply(planes, _DECORRELATED_FROM_RGB)
 
 
-class _Mix(torch.autograd.Function):
-    """Each plane of the result is a weighted sum of the three planes.
+def images_from_planes(planes: AnyPlanes, *, is_decorrelated: bool) -> AnyPlanes:
+    """The sigmoid of the planes, mixed to RGB first where they are decorrelated colors.
 
-    A Function, because autograd of the written-out sum takes 2.3 times as long.
+    The sigmoid goes through tanh: torch's own rounds the last few values of a CPU tensor otherwise
+    than the rest, so that a picture of odd size would depend on its slot.
     """
+    return _Squash.apply(planes, _HALF if is_decorrelated else None)
+
+
+_HALF: Matrix = tuple(tuple(value / 2 for value in row) for row in RGB_FROM_DECORRELATED)
+
+
+class _Squash(torch.autograd.Function):
+    """(1 + tanh(x / 2)) / 2 of mixed planes; a Function, for fewer passes over the pictures."""
+
+    @staticmethod
+    def forward(ctx: Any, planes: AnyPlanes, half: Matrix | None) -> AnyPlanes:
+        halved = planes * 0.5 if half is None else _mixed(planes, half)
+        bent = halved.tanh_()
+        ctx.save_for_backward(bent)
+        ctx.half = half
+        return torch.add(bent.new_tensor(0.5), bent, alpha=0.5)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: AnyPlanes) -> tuple[AnyPlanes, None]:
+        (bent,) = ctx.saved_tensors
+        through = torch.ops.aten.tanh_backward(gradients[0], bent)
+        if ctx.half is None:
+            return through.mul_(0.25), None
+        quarter = tuple(tuple(value / 2 for value in row) for row in _transposed(ctx.half))
+        return _mixed(through, quarter), None
+
+
+def _mixed(planes: Planes, matrix: Matrix) -> Planes:
+    """Each plane of the result is a weighted sum of the three planes."""
+    first, second, third = planes.unbind(-3)
+    result = torch.empty_like(planes)
+    for plane, row in zip(result.unbind(-3), matrix, strict=True):
+        torch.mul(first, row[0], out=plane)
+        plane.add_(second, alpha=row[1]).add_(third, alpha=row[2])
+    return result
+
+
+class _Mix(torch.autograd.Function):
+    """A Function, because autograd of the written-out sum takes 2.3 times as long."""
 
     @staticmethod
     def forward(ctx: Any, planes: Planes, matrix: Matrix) -> Planes:
         ctx.matrix = matrix
-        first, second, third = planes.unbind(-3)
-        return torch.stack(
-            [
-                first.mul(row[0]).add_(second, alpha=row[1]).add_(third, alpha=row[2])
-                for row in matrix
-            ],
-            dim=-3,
-        )
+        return _mixed(planes, matrix)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Planes) -> tuple[Planes, None]:

@@ -14,7 +14,7 @@ from featviz.errors import DoesNotFit, OutOfRange
 from featviz.image.color import (
     RGB_FROM_DECORRELATED,
     decorrelated_from_rgb,
-    rgb_from_decorrelated,
+    images_from_planes,
 )
 from featviz.image.seeds import normal
 from featviz.image.spectrum import hartley, pink_gain
@@ -139,11 +139,7 @@ def _initial(
 
 def _images_from_planes(planes: Parameters, color: Color) -> Images:
     _check_channels(planes.shape[1], color)
-    if color == "decorrelated":
-        planes = rgb_from_decorrelated(planes)
-    # The sigmoid, through tanh: torch's own rounds the last few values of a CPU tensor otherwise
-    # than the rest, so that a picture of odd size would depend on its slot.
-    return torch.tanh(planes * 0.5) * 0.5 + 0.5
+    return images_from_planes(planes, is_decorrelated=color == "decorrelated")
 
 
 def _planes_from_images(images: Images, color: Color) -> Parameters:

@@ -74,11 +74,15 @@ class _Hartley(torch.autograd.Function):
     def forward(ctx: Any, planes: Planes) -> Planes:  # noqa: ARG004 torch's signature
         columns = planes.shape[-1]
         half = torch.fft.rfft2(planes, norm="ortho")
-        kept = half.real - half.imag
+        kept = columns // 2 + 1
+        result = planes.new_empty(half.shape[:-1] + planes.shape[-1:])
+        torch.sub(half.real, half.imag, out=result[..., :kept])
         # F(-k) is the conjugate of F(k), so the missing half is real + imaginary part at -k.
-        mirrored = (half.real + half.imag)[..., 1 : (columns + 1) // 2]
-        missing = mirrored.flip((-2, -1)).roll(1, dims=-2)
-        return torch.cat([kept, missing], dim=-1)
+        mirrored = half[..., 1 : columns - kept + 1]
+        missing = (mirrored.real + mirrored.imag).flip((-2, -1))
+        result[..., 0, kept:] = missing[..., -1, :]
+        result[..., 1:, kept:] = missing[..., :-1, :]
+        return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Planes) -> Planes:  # noqa: ARG004 torch's signature

@@ -16,8 +16,8 @@ from featviz.network.network import Network
 from featviz.network.trace import plain_name
 from featviz.network.watch import Watch
 
-Substitute = Callable[[str, tuple[Any, ...], dict[str, Any]], Tensor | None]
-"""Given an operation's name and arguments: its result computed in another way, or None."""
+Substitute = Callable[[int, str, tuple[Any, ...], dict[str, Any]], Tensor | None]
+"""Given an operation's index, name and arguments: its result computed in another way, or None."""
 
 
 class _Enough(BaseException):
@@ -76,7 +76,7 @@ class Recorder(Watch):
         options: dict[str, Any],
     ) -> Any:
         if self.substitute is not None:
-            result = self.substitute(name, args, options)
+            result = self.substitute(self.count, name, args, options)
             if result is not None:
                 return result
         return function(*args, **options)

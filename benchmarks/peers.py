@@ -1,0 +1,290 @@
+"""Do our pictures beat Lucent's at the same units, and at what cost?
+
+    python -m benchmarks.peers --weights-googlenet FILE [--units N] [--images FOLDER] [--out FILE]
+
+Both sides get the same networks, weights, units, threads and picture size, and their own default
+settings. Lucent renders one unit a process; what it rendered stays in --cache, so that an
+interrupted run goes on. featviz renders the units of a network together, as it is meant to be
+used. Scores are those of the saved 8-bit pictures, alike for both.
+"""
+
+import argparse
+import io
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional
+
+import featviz
+from benchmarks.machine import write_result
+from benchmarks.natural import photographs_of
+from benchmarks.peer_lucent import PINNED, VARIANTS, Lucent, Rendered, Target
+from featviz.engine.execution import execution
+from featviz.engine.recipe import Recipe, default_recipe
+from featviz.engine.render import hwc_uint8_from_images, images_from_hwc_uint8, render_each
+from featviz.engine.seen import see
+from featviz.network.network import Network
+from featviz.network.recording import Prefix
+
+LAYERS = {
+    "googlenet_bvlc": ("inc3a", "inc4c", "inc5b"),
+    "efficientnet_lite0": ("blocks.1", "blocks.3", "blocks.5"),
+}
+"""Early, middle, late: modules that return exactly what our read point of that name is."""
+REFERENCES = 64
+DRAWS = 16
+CORNER_SHARE = 0.06
+"""How far a held-out perspective moves a corner at most, in sides of the picture."""
+SHOWN = ("", "_native", "_saved")
+SCORES = tuple(f"{kind}{shown}" for kind in ("score", "held_out") for shown in SHOWN)
+
+
+def main() -> None:
+    """Renders, scores, prints the table, writes the JSON."""
+    options = _options()
+    torch.set_num_threads(options.threads)
+    weights = {"googlenet_bvlc": options.weights_googlenet, "efficientnet_lite0": "default"}
+    networks = {name: featviz.load(name, weights=word) for name, word in weights.items() if word}
+    targets = targets_of(networks, options.units)
+    settings = {"variant": options.variant, "steps": options.peer_steps}
+    settings |= {"size": options.size, "threads": options.threads}
+    lucent = Lucent(options.cache, weights, **settings)
+    if not options.only_cached:
+        lucent.collect(targets)
+    if options.only_collect:
+        return
+    peer = lucent.known()
+    rows = []
+    for name, network in networks.items():
+        asked = [target for target in targets if target.network == name and target in peer]
+        ours = rendered_by_featviz(network, asked, options) if asked else {}
+        judge = Judge(network, options.images)
+        rows += [_row(judge, target, ours[target], peer[target]) for target in asked]
+    summary = {name: _summary([r for r in rows if r["network"] == name]) for name in networks}
+    summary["all"] = _summary(rows)
+    _print(rows, summary)
+    kept = ("size", "steps", "slots", "peer_steps", "variant", "threads")
+    content = {
+        "settings": {name: getattr(options, name) for name in kept}
+        | {"peer": PINNED, "references": "photographs" if options.images else "pink noise"},
+        "summary": summary,
+        "rows": rows,
+    }
+    write_result("peers", torch.device("cpu"), content, out=options.out)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights-googlenet", default="", help="FILE.npz [without googlenet_bvlc]")
+    parser.add_argument("--units", type=int, default=24, help="of all networks together")
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=Recipe.steps, help="of ours")
+    parser.add_argument("--slots", type=int, default=16, help="of ours, at most")
+    parser.add_argument("--peer-steps", type=int, default=512)
+    parser.add_argument("--variant", choices=VARIANTS, default="default")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--images", type=Path, help="references for ranks [pink noise]")
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "peers")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--only-collect", action="store_true", help="Lucent's side, no scores")
+    which.add_argument("--only-cached", action="store_true", help="units that Lucent has done")
+    parser.add_argument("--out", type=Path, help="[benchmarks/results/peers-DATE.json]")
+    return parser.parse_args()
+
+
+def targets_of(networks: Mapping[str, Network], count: int) -> list[Target]:
+    """Units in turn from every network and depth; more of them begin with the same ones.
+
+    Channels follow the van der Corput sequence, so that any number of them is evenly spaced.
+    """
+    found: dict[Target, None] = {}
+    for turn in range(count):
+        share = (int(f"{turn:032b}"[::-1], 2) / 2**32 + 0.1) % 1
+        for depth in range(3):
+            for name, network in networks.items():
+                layer = LAYERS[name][depth]
+                found[Target(name, layer, int(share * network.layer(layer).channels))] = None
+    return list(found)[:count]
+
+
+def rendered_by_featviz(
+    network: Network, targets: Sequence[Target], options: argparse.Namespace
+) -> dict[Target, Rendered]:
+    """Our side: all units of a network in one call; the costs are shared evenly."""
+    settings = {"size": options.size, "steps": options.steps}
+    recipes = [
+        default_recipe(network, featviz.Channel(t.layer, t.channel), **settings) for t in targets
+    ]
+    how = execution(slots=min(options.slots, len(recipes)), weights=network.weights)
+    wall, cpu = time.perf_counter(), time.process_time()
+    made = {picture.recipe.digest: picture for picture in render_each(network, recipes, how)}
+    cpu_s = (time.process_time() - cpu) / len(recipes)
+    wall_s = (time.perf_counter() - wall) / len(recipes)
+    folder = options.cache / "featviz"
+    folder.mkdir(parents=True, exist_ok=True)
+    results = {}
+    for target, recipe in zip(targets, recipes, strict=True):
+        picture = made[recipe.digest]
+        path = picture.save(folder / target.file_name)
+        results[target] = Rendered(path, cpu_s, wall_s, picture.steps, options.size)
+    return results
+
+
+class Judge:
+    """Scores pictures of one network's units, one way for all peers, in float32.
+
+    `photographs`: a folder of reference images for the ranks; None for pink noise.
+    """
+
+    def __init__(self, network: Network, photographs: Path | None) -> None:
+        self.network = network
+        self.photographs = photographs
+        self._statistics = lru_cache(self._measured)
+
+    def scores(self, target: Target, picture: Path, side_px: int) -> dict[str, float]:
+        """The unit's mean over the picture, and over its held-out draws, shown in three ways.
+
+        As presented: `side_px` wide, resized as Lucent does; `_native`: at the network's own
+        size; `_saved`: as it is. `rank`: how many channels of the layer the presented picture
+        excites more, each by its own mean and sd over references of the same size.
+        """
+        with Image.open(picture) as file:
+            whole = images_from_hwc_uint8(np.array(file.convert("RGB"))[None])
+        images = torch.cat([whole, held_out(whole)])
+        shown = {
+            "": interpolate(images, side_px, mode="bilinear", align_corners=True),
+            "_native": interpolate(images, self.network.size, mode="bilinear", align_corners=False),
+            "_saved": images,
+        }
+        means = {name: self._means(target.layer, each) for name, each in shown.items()}
+        found: dict[str, float] = {}
+        for name, each in means.items():
+            own = each[:, target.channel].tolist()
+            found |= {f"score{name}": own[0], f"held_out{name}": statistics.mean(own[1:])}
+        middle, spread = self._statistics(target.layer, side_px)
+        standard = (means[""][0] - middle) / spread
+        return {**found, "rank": int((standard > standard[target.channel]).sum())}
+
+    def _means(self, layer: str, images: Tensor) -> Tensor:
+        """Channel means, (image, channel)."""
+        prefix = Prefix(self.network, [layer], rows=images.shape[2], columns=images.shape[3])
+        means = []
+        with torch.no_grad():
+            for part in images.split(16):
+                seen = see(prefix(self.network.to_input(part)), prefix.layers, part)
+                means.append(seen.maps[layer].values.mean(dim=2))
+        return torch.cat(means)
+
+    def _measured(self, layer: str, size: int) -> tuple[Tensor, Tensor]:
+        """Each channel's mean and standard deviation; a tenth of the median one at least.
+
+        Without that floor, channels that are silent on the references would outrank all others.
+        """
+        means = self._means(layer, references(self.photographs, size))
+        spread = means.std(dim=0)
+        return means.mean(dim=0), spread.clamp(min=max(0.1 * float(spread.median()), 1e-6))
+
+
+@lru_cache(maxsize=4)
+def references(photographs: Path | None, size: int) -> Tensor:
+    """REFERENCES photographs, or as many images of seeded 1/f noise, mean .5 and sd .2, clipped."""
+    if photographs is not None:
+        images = photographs_of(photographs, size)
+        return images[:: -(-len(images) // REFERENCES)]
+    generator = torch.Generator().manual_seed(0)
+    white = torch.randn(REFERENCES, 3, size, size, generator=generator)
+    frequency = torch.hypot(torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size))
+    spectrum = torch.fft.rfft2(white) / frequency.clamp(min=1 / size)
+    noise = torch.fft.irfft2(spectrum, s=(size, size))
+    middle, sd = noise.mean(dim=(2, 3), keepdim=True), noise.std(dim=(2, 3), keepdim=True)
+    return (0.5 + 0.2 * (noise - middle) / sd).clamp(0, 1)
+
+
+def held_out(picture: Tensor) -> Tensor:
+    """DRAWS variants, always the same, by what neither side trained for, in this order.
+
+    A perspective that stretches a quadrilateral inside the picture to its whole, so that nothing
+    is to be filled; a gamma in [.8, 1.25]; JPEG of quality 75.
+    """
+    generator = torch.Generator().manual_seed(1)
+    last = picture.shape[-1] - 1
+    corners = torch.tensor([[0, 0], [1, 0], [1, 1], [0, 1]])
+    variants = []
+    for _ in range(DRAWS):
+        moved = CORNER_SHARE * torch.rand(4, 2, generator=generator)
+        gamma = 1.25 ** (2 * torch.rand(1, generator=generator).item() - 1)
+        variant = functional.perspective(
+            picture,
+            ((corners + moved * (1 - 2 * corners)) * last).round().int().tolist(),
+            (corners * last).tolist(),
+            interpolation=InterpolationMode.BILINEAR,
+        )
+        variants.append(_through_jpeg(variant.clamp(0, 1) ** gamma))
+    return torch.cat(variants)
+
+
+def _through_jpeg(image: Tensor) -> Tensor:
+    file = io.BytesIO()
+    Image.fromarray(hwc_uint8_from_images(image)[0]).save(file, format="JPEG", quality=75)
+    return images_from_hwc_uint8(np.array(Image.open(file))[None])
+
+
+def _row(judge: Judge, target: Target, ours: Rendered, peer: Rendered) -> dict[str, Any]:
+    row: dict[str, Any] = {"peer": PINNED[0], **asdict(target)}
+    for side, rendered in (("ours", ours), ("peer", peer)):
+        found = {name: getattr(rendered, name) for name in ("cpu_s", "wall_s", "passes")}
+        found |= judge.scores(target, rendered.picture, rendered.presented_px)
+        row |= {f"{name}_{side}": value for name, value in found.items()}
+    return row
+
+
+def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Medians over units; how often ours is higher; Lucent's CPU seconds by ours."""
+    if not rows:
+        return {"units": 0}
+    summary: dict[str, Any] = {"units": len(rows)}
+    for name in (*SCORES, "rank", "cpu_s", "wall_s", "passes"):
+        pairs = [(row[f"{name}_ours"], row[f"{name}_peer"]) for row in rows]
+        summary[f"{name}_ours"] = statistics.median(ours for ours, _ in pairs)
+        summary[f"{name}_peer"] = statistics.median(peer for _, peer in pairs)
+        if name in SCORES:
+            ratios = [ours / peer for ours, peer in pairs if peer > 0]
+            summary[f"{name}_ratio"] = statistics.median(ratios) if ratios else None
+            summary[f"{name}_higher"] = sum(ours > peer for ours, peer in pairs)
+    spent = {side: sum(row[f"cpu_s_{side}"] for row in rows) for side in ("ours", "peer")}
+    summary["cpu_s_peer_by_ours"] = spent["peer"] / spent["ours"]
+    return summary
+
+
+def _print(rows: Sequence[dict[str, Any]], summary: Mapping[str, dict[str, Any]]) -> None:
+    columns = ("score", "score_native", "held_out", "held_out_native", "rank", "cpu_s")
+    print(f"{'ours | Lucent':<34}" + "".join(f"{name:>21}" for name in columns))
+    named = [(f"{r['network'][:10]} {r['layer']}:{r['channel']}", r) for r in rows]
+    named += [(f"median, {name} ({s['units']})", s) for name, s in summary.items() if s["units"]]
+    for name, row in named:
+        cells = (f"{row[f'{c}_ours']:11.4g} |{row[f'{c}_peer']:8.4g}" for c in columns)
+        print(f"{name:<34}" + "".join(cells))
+    for name, each in summary.items():
+        for score in SCORES if each["units"] else ():
+            ratio = each[f"{score}_ratio"]  # None where Lucent woke no unit
+            times = "" if ratio is None else f", {ratio:.3g} times in the median"
+            higher = f"{each[f'{score}_higher']} of {each['units']}"
+            print(f"{name}, {score}: ours higher in {higher}{times}")
+        if each["units"]:
+            print(f"{name}: Lucent's CPU seconds by ours {each['cpu_s_peer_by_ours']:.3g}")
+
+
+if __name__ == "__main__":
+    main()

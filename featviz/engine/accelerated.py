@@ -1,0 +1,262 @@
+"""The same network, computed faster on the way to a gradient; what can be read stays the same.
+
+A convolution takes in the normalization after it and the lopsided padding before it; rectifiers
+write in place and remember their result alone; local response normalization sums over channels as
+a convolution does. What is replaced depends on the network and the picture size, never on what a
+batch wants, so that mates stay strangers to the bit.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from featviz.engine.operations import (
+    Convolution,
+    Normalization,
+    Rectifier,
+    ResponseNormalization,
+)
+from featviz.engine.redirect import bounds_of, redirected
+from featviz.network.network import Network
+from featviz.network.trace import Operation, plain_name
+from featviz.network.watch import Watch
+from featviz.shapes import Flags
+
+Rewrite = Convolution | Normalization | ResponseNormalization | Rectifier | None
+"""What runs in place of an operation; None: nothing, its input is its result already."""
+
+FORGETFUL = frozenset({"conv2d", "batch_norm", "add", "linear"})
+"""Operations whose gradient does not need their result, which may be overwritten."""
+
+_known: "WeakKeyDictionary[Network, dict[tuple[int, int], Accelerated]]" = WeakKeyDictionary()
+
+
+class Accelerated:
+    """A `Substitute` for `Prefix`: cheaper operations by index and name, the others as they are."""
+
+    def __init__(
+        self, rewrites: Mapping[tuple[int, str], Rewrite], redirects: Flags | None = None
+    ) -> None:
+        self.rewrites = rewrites
+        self.redirects = redirects
+
+    def redirecting(self, rows: Flags) -> "Accelerated":
+        """The same with redirected gradients of rectifiers in some rows of the batch."""
+        return Accelerated(self.rewrites, rows)
+
+    def __call__(
+        self, index: int, name: str, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> Tensor | None:
+        key = index, plain_name(name)
+        if key not in self.rewrites:
+            if self.redirects is None:
+                return None
+            return redirected(index, name, args, options, rows=self.redirects)
+        values = args[0] if args else options["input"]
+        rewrite = self.rewrites[key]
+        if rewrite is None:
+            return values
+        return (
+            rewrite(values, self.redirects) if isinstance(rewrite, Rectifier) else rewrite(values)
+        )
+
+
+def accelerated(network: Network, rows: int, columns: int) -> Accelerated:
+    """The cheaper operations of a network at a picture size, found once. Raises what trace does."""
+    sizes = _known.setdefault(network, {})
+    if (rows, columns) not in sizes:
+        with torch.inference_mode(mode=False), torch.no_grad():
+            finder = _Finder(network, rows, columns)
+            names = {each.index: each.name for each in finder.operations}
+            sizes[rows, columns] = Accelerated(
+                {(index, names[index]): each for index, each in finder.rewrites().items()}
+            )
+    return sizes[rows, columns]
+
+
+class _Finder:
+    """Looks through one pass of a network for operations that have a cheaper equal."""
+
+    def __init__(self, network: Network, rows: int, columns: int) -> None:
+        self.operations = network.trace(rows, columns).operations
+        self.calls = _calls(network, rows, columns)
+        layers = network.layers(rows, columns).values()
+        self.addressed = {index for layer in layers for index in (layer.pre, layer.post)}
+        self.readers: dict[int, list[Operation]] = {}
+        for operation in self.operations:
+            for index in operation.inputs:
+                self.readers.setdefault(index, []).append(operation)
+
+    def rewrites(self) -> dict[int, Rewrite]:
+        found: dict[int, Rewrite] = {}
+        for operation in self.operations:
+            call = self.calls.get(operation.index)
+            if isinstance(call, Convolution):
+                found.update(self._convolution(operation, call))
+            elif call is not None and operation.index not in found:
+                found[operation.index] = call
+        for operation in self.operations:
+            rectifier = found.get(operation.index)
+            if isinstance(rectifier, Rectifier):
+                found.update(self._rectifier(operation, rectifier))
+                if self._is_overwritten(operation):
+                    del found[operation.index]
+        return found
+
+    def _convolution(self, operation: Operation, call: Convolution) -> dict[int, Rewrite]:
+        """A convolution with what stands around it taken in, if nobody reads what lies between."""
+        found: dict[int, Rewrite] = {}
+        after = self._only_reader(operation)
+        normalization = None if after is None else self.calls.get(after.index)
+        if after is not None and isinstance(normalization, Normalization):
+            call = call.then(normalization)
+            found[after.index] = None
+        before = operation.inputs[0]
+        padding = self.calls.padding.get(before)
+        if padding is not None and self._only_reader(self.operations[before]) is operation:
+            padded = call.after(padding)
+            if padded is not None:
+                call = padded
+                found[before] = None
+        return {**found, operation.index: call.laid_out()}
+
+    def _rectifier(self, operation: Operation, call: Rectifier) -> dict[int, Rewrite]:
+        """A rectifier that overwrites what nobody else needs."""
+        (before,) = operation.inputs
+        is_fresh = (
+            before >= 0
+            and self.operations[before].name in FORGETFUL
+            and self.readers[before] == [operation]
+            and operation.is_whole
+        )
+        overwrites = call.overwrites or is_fresh
+        return {operation.index: Rectifier(call.low, call.high, overwrites=overwrites)}
+
+    def _only_reader(self, operation: Operation) -> Operation | None:
+        """The one operation that reads another which nobody can address."""
+        readers = self.readers.get(operation.index, [])
+        is_alone = len(readers) == 1 and readers[0].is_whole
+        return readers[0] if is_alone and operation.index not in self.addressed else None
+
+    def _is_overwritten(self, operation: Operation) -> bool:
+        """Whether the network itself might write over the result."""
+        readers = self.readers.get(operation.index, [])
+        return any(reader.address == operation.address for reader in readers)
+
+
+class _Calls(Watch):
+    """What operations were called with, apart from their input."""
+
+    def __init__(self, wanted: Iterable[Operation]) -> None:
+        super().__init__()
+        self.wanted = {each.index: each for each in wanted if len(each.inputs) == 1}
+        self.rewrites: dict[int, Rewrite] = {}
+        self.padding: dict[int, tuple[int, int, int, int]] = {}
+
+    def get(self, index: int) -> Rewrite:
+        return self.rewrites.get(index)
+
+    def run(self, name: str, function: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        operation = self.wanted.get(self.count)
+        if operation is not None and operation.name == plain_name(name):
+            self._note(operation, name, args, options)
+        return function(*args, **options)
+
+    def seen(self, *_: Any, **__: Any) -> None:
+        """Nothing is kept of results."""
+
+    def _note(
+        self, operation: Operation, name: str, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> None:
+        bounds = bounds_of(name, args, options)
+        if bounds is not None:
+            in_place = bool(options.get("inplace")) or name.endswith("_")
+            self.rewrites[operation.index] = Rectifier(*bounds, overwrites=in_place)
+        elif operation.name in _READ:
+            self.rewrites[operation.index] = _READ[operation.name](*args, **options)
+        elif operation.name == "pad":
+            found = _padding(*args, **options)
+            if found is not None:
+                self.padding[operation.index] = found
+
+
+def _calls(network: Network, rows: int, columns: int) -> _Calls:
+    calls = _Calls(network.trace(rows, columns).operations)
+    shape = (1, network.preprocessing.channels, rows, columns)
+    pixels = network.to_input(torch.full(shape, 0.5, device=network.device))
+    with calls:
+        network.module(pixels)
+    return calls
+
+
+def _convolution(
+    input: Tensor,  # noqa: ARG001
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Convolution | None:
+    if isinstance(padding, str):
+        return None
+    pairs = (_pair(stride), _pair(padding), _pair(dilation))
+    return Convolution(weight.detach(), None if bias is None else bias.detach(), *pairs, groups)
+
+
+def _normalization(
+    input: Tensor,  # noqa: ARG001
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,  # noqa: FBT001, FBT002
+    momentum: float = 0.1,  # noqa: ARG001
+    eps: float = 1e-5,
+) -> Normalization | None:
+    if training or running_mean is None or running_var is None:
+        return None
+    exact = torch.float64
+    scale = (running_var.to(exact) + eps).rsqrt()
+    scale = scale if weight is None else scale * weight.detach().to(exact)
+    shift = -running_mean.to(exact) * scale
+    shift = shift if bias is None else shift + bias.detach().to(exact)
+    return Normalization(scale.to(running_mean.dtype), shift.to(running_mean.dtype))
+
+
+def _response(
+    input: Tensor,
+    size: int,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    k: float = 1.0,
+) -> ResponseNormalization | None:
+    return ResponseNormalization(size, alpha, beta, k) if input.ndim == 4 else None
+
+
+def _padding(
+    input: Tensor,
+    pad: Iterable[int],
+    mode: str = "constant",
+    value: Any = None,
+) -> tuple[int, int, int, int] | None:
+    sides = tuple(pad)
+    if mode != "constant" or value or len(sides) != 4 or input.ndim != 4:
+        return None
+    return sides[0], sides[1], sides[2], sides[3]
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    if isinstance(value, int):
+        return value, value
+    return (int(value[0]), int(value[-1]))
+
+
+_READ = {
+    "conv2d": _convolution,
+    "batch_norm": _normalization,
+    "local_response_norm": _response,
+}

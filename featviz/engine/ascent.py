@@ -1,0 +1,45 @@
+"""Adam's step for many rows, each at a step of its own."""
+
+import torch
+from torch import Tensor
+
+from featviz.engine.recipe import Adam
+from featviz.shapes import Flags, Steps
+
+
+class Ascent:
+    """Adam's state for a batch of rows; every row could be alone.
+
+    The rates and corrections of all steps are laid out once, so that rows may be at different
+    steps and nothing is computed on the host.
+
+    Source: Kingma and Ba 2015, algorithm 1, as in torch.optim.Adam.
+    """
+
+    def __init__(self, settings: Adam, like: Tensor, *, steps: int) -> None:
+        self.settings = settings
+        self.mean = torch.zeros_like(like)
+        self.square = torch.zeros_like(like)
+        numbers = range(steps)
+        self._sizes = like.new_tensor(
+            [settings.rate(n, steps) / (1 - settings.beta1 ** (n + 1)) for n in numbers]
+        )
+        self._roots = like.new_tensor([(1 - settings.beta2 ** (n + 1)) ** 0.5 for n in numbers])
+
+    def step(self, parameters: Tensor, gradient: Tensor, *, numbers: Steps, moves: Flags) -> None:
+        """Moves rows of `parameters`, in place, up along `gradient`; the others stay."""
+        settings = self.settings
+        shape = (-1, *[1] * (parameters.ndim - 1))
+        self.mean.lerp_(gradient, 1 - settings.beta1)
+        self.square.mul_(settings.beta2).addcmul_(gradient, gradient, value=1 - settings.beta2)
+        at = numbers.clamp(max=len(self._sizes) - 1)
+        scale = self.square.sqrt().div_(self._roots[at].view(shape)).add_(settings.epsilon)
+        sizes = torch.where(moves, self._sizes[at], 0)
+        parameters.addcdiv_(self.mean * sizes.view(shape), scale)
+
+    def restart(self, parameters: Tensor, start: Tensor, rows: Flags) -> None:
+        """Puts some rows at another start, in place, with nothing remembered."""
+        chosen = rows.view(-1, *[1] * (parameters.ndim - 1))
+        parameters.copy_(torch.where(chosen, start, parameters))
+        self.mean.masked_fill_(chosen, 0)
+        self.square.masked_fill_(chosen, 0)

@@ -1,0 +1,264 @@
+"""Operations of frozen networks, cheaper than torch's own and equal in value and gradient.
+
+No weight wants a gradient here, and statistics never change; that is what makes them cheaper.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from featviz.shapes import Flags
+
+_FEW_CHANNELS = 4
+"""Of a stem's input: colors."""
+_MOST_ADDED = 1
+"""Rows or columns of zeros by which a kernel may grow to take in a padding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution:
+    """A two-dimensional convolution with everything but its input decided."""
+
+    weight: Tensor
+    bias: Tensor | None
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+    def __call__(self, values: Tensor) -> Tensor:
+        if self._folded is None or values.shape[2] % 2 or values.shape[3] % 2:
+            return self.applied(values)
+        result = _Stem.apply(values, self)
+        assert isinstance(result, Tensor)
+        return result
+
+    def applied(self, values: Tensor) -> Tensor:
+        """The convolution as torch has it."""
+        return functional.conv2d(
+            values,
+            *(self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups),
+        )
+
+    @cached_property
+    def _folded(self) -> "_Folded | None":
+        """For the first layer on a CPU, whose gradient would be most of its time."""
+        is_stem = self.stride == (2, 2) and self.weight.shape[1] <= _FEW_CHANNELS
+        is_plain = self.groups == 1 and self.dilation == (1, 1)
+        if not (is_stem and is_plain and self.weight.device.type == "cpu"):
+            return None
+        return _Folded.of(self.weight, self.padding)
+
+    def then(self, normalization: "Normalization") -> "Convolution":
+        """The convolution with a normalization of its result taken in."""
+        scale, shift = normalization.scale, normalization.shift
+        bias = shift if self.bias is None else torch.addcmul(shift, self.bias, scale)
+        return replace(self, weight=self.weight * scale.view(-1, 1, 1, 1), bias=bias)
+
+    def after(self, padding: tuple[int, int, int, int]) -> "Convolution | None":
+        """The convolution with a padding by zeros (left, right, top, bottom) taken in.
+
+        Where the sides differ the kernel grows by zeros, which the larger padding on the other
+        side makes up for. None where the kernel would grow by more than a row or column.
+        """
+        left, right, top, bottom = padding
+        rows, columns = max(top, bottom), max(left, right)
+        growth = (columns - left, columns - right, rows - top, rows - bottom)
+        is_plain = self.padding == (0, 0) and self.dilation == (1, 1)
+        if not is_plain or min(padding) < 0 or max(growth) > _MOST_ADDED:
+            return None
+        return replace(self, weight=functional.pad(self.weight, growth), padding=(rows, columns))
+
+    def laid_out(self) -> "Convolution":
+        """The convolution with its kernel in the order that pictures have: channels last."""
+        weight = self.weight.contiguous(memory_format=torch.channels_last)
+        return replace(self, weight=weight)
+
+
+@dataclass(frozen=True, eq=False)
+class _Folded:
+    """The gradient of a stride-2 convolution as one of stride 1 that makes 2 x 2 pixels at once.
+
+    Pixel 2 m + b of the input, b in {0, 1}, is read by the outputs m - a through the kernel's
+    place 2 a + b + padding: a small kernel over a, with four results for each color.
+    """
+
+    kernel: Tensor
+    padding: tuple[int, int]
+    skipped: tuple[int, int]
+
+    @classmethod
+    def of(cls, weight: Tensor, padding: tuple[int, int]) -> "_Folded":
+        outputs, colors = weight.shape[:2]
+        spans = [
+            ((-pad) // 2, (size - 1 - pad) // 2)
+            for size, pad in zip(weight.shape[2:], padding, strict=True)
+        ]
+        sides = [highest - lowest + 1 for lowest, highest in spans]
+        kernel = weight.new_zeros(colors, 2, 2, outputs, *sides)
+        for row in range(weight.shape[2]):
+            for column in range(weight.shape[3]):
+                down, odd_row = divmod(row - padding[0], 2)
+                right, odd_column = divmod(column - padding[1], 2)
+                place = (spans[0][1] - down, spans[1][1] - right)
+                kernel[:, odd_row, odd_column, :, place[0], place[1]] = weight[..., row, column].T
+        flat = kernel.flatten(0, 2).contiguous(memory_format=torch.channels_last)
+        missing = [
+            -((2 * pad - size) // 2 + 1)  # outputs fewer than half the input's pixels
+            for size, pad in zip(weight.shape[2:], padding, strict=True)
+        ]
+        pads = [
+            max(highest, -lowest, less - lowest)
+            for (lowest, highest), less in zip(spans, missing, strict=True)
+        ]
+        skipped = [pad - highest for pad, (_, highest) in zip(pads, spans, strict=True)]
+        return cls(flat, (pads[0], pads[1]), (skipped[0], skipped[1]))
+
+    def __call__(self, gradient: Tensor, rows: int, columns: int) -> Tensor:
+        spread = functional.conv2d(gradient, self.kernel, padding=self.padding)
+        down, right = self.skipped
+        cut = spread[:, :, down : down + rows // 2, right : right + columns // 2]
+        return functional.pixel_shuffle(cut, 2)
+
+
+class _Stem(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, convolution: Convolution) -> Tensor:
+        ctx.convolution, ctx.size = convolution, values.shape[2:]
+        return convolution.applied(values)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.convolution._folded(gradients[0], *ctx.size), None
+
+
+@dataclass(frozen=True, eq=False)
+class Normalization:
+    """BatchNorm in eval mode: times `scale`, plus `shift`, per channel."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __call__(self, values: Tensor) -> Tensor:
+        shape = (1, -1, *[1] * (values.ndim - 2))
+        return torch.addcmul(self.shift.view(shape), values, self.scale.view(shape))
+
+
+@dataclass(frozen=True)
+class ResponseNormalization:
+    """Local response normalization: x / (k + alpha * mean of x**2 over `size` channels) ** beta.
+
+    The sum over neighbouring channels is a 1x1 convolution with a band of ones.
+    Source: Krizhevsky et al. 2012, section 3.3, with torch's mean for the paper's sum.
+    """
+
+    size: int
+    alpha: float
+    beta: float
+    k: float
+
+    def __call__(self, values: Tensor) -> Tensor:
+        band = _band(values.shape[1], self.size, self.alpha / self.size, values.dtype)
+        result = _Response.apply(values, band.to(values.device), self.beta, self.k)
+        assert isinstance(result, Tensor)
+        return result
+
+
+class _Response(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, band: Tensor, beta: float, k: float) -> Tensor:
+        squares = values.square()
+        base = functional.conv2d(squares, band).add_(k)
+        factor = _negative_power(base, beta, spare=squares)
+        ctx.save_for_backward(values, base, factor, band)
+        ctx.beta = beta
+        return torch.mul(values, factor, out=squares)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        values, base, factor, band = ctx.saved_tensors
+        direct = gradients[0] * factor
+        through = (direct * values).div_(base)
+        spread = functional.conv2d(through, band.transpose(0, 1))
+        return direct.addcmul_(values, spread, value=-2 * ctx.beta), None, None, None
+
+
+def _negative_power(base: Tensor, beta: float, *, spare: Tensor) -> Tensor:
+    if beta == 0.75:  # by far the commonest; a general power costs several times as much
+        root = torch.rsqrt(base, out=spare)
+        return root.sqrt().mul_(root)
+    return base.pow(-beta)
+
+
+@lru_cache(maxsize=16)
+def _band(channels: int, size: int, weight: float, dtype: torch.dtype) -> Tensor:
+    """A 1x1 kernel that sums `size` channels around each, times `weight`."""
+    at = torch.arange(channels)
+    ahead = at[None] - at[:, None]
+    inside = (ahead >= -(size // 2)) & (ahead <= (size - 1) // 2)
+    with torch.inference_mode(mode=False):
+        return (inside.to(dtype) * weight)[:, :, None, None].clone()
+
+
+@dataclass(frozen=True)
+class Rectifier:
+    """Values held between `low` and `high`; `overwrites`: nothing else reads what it is given."""
+
+    low: float
+    high: float
+    overwrites: bool
+
+    def __call__(self, values: Tensor, redirects: Flags | None = None) -> Tensor:
+        """`redirects`: rows that get a redirected gradient where theirs is all zero."""
+        result = _Rectified.apply(values, self.low, self.high, self.overwrites, redirects)
+        assert isinstance(result, Tensor)
+        return result
+
+
+class _Rectified(torch.autograd.Function):
+    """Remembers its result alone, from which the gradient can be told as well."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        values: Tensor,
+        low: float,
+        high: float,
+        overwrites: bool,  # noqa: FBT001
+        redirects: Flags | None,
+    ) -> Tensor:
+        if overwrites:
+            ctx.mark_dirty(values)
+            result = values.clamp_(low, high)
+        else:
+            result = values.clamp(low, high)
+        ctx.save_for_backward(result, redirects)
+        ctx.bounds = low, high
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (gradient,) = gradients
+        result, redirects = ctx.saved_tensors
+        low, high = ctx.bounds
+        true = torch.ops.aten.hardtanh_backward(gradient, result, low, high)
+        if redirects is not None:
+            true = redirected_gradient(gradient, result, true, (low, high), redirects)
+        return true, None, None, None, None
+
+
+def redirected_gradient(
+    gradient: Tensor, result: Tensor, true: Tensor, bounds: tuple[float, float], rows: Flags
+) -> Tensor:
+    """See `featviz.engine.redirect`; `true` itself where no row's gradient is blocked."""
+    low, high = bounds
+    is_blocked = rows & ~(true != 0).any(dim=tuple(range(1, true.ndim)))
+    if not true.is_cuda and not bool(is_blocked.any()):
+        return true
+    is_outward = ((result <= low) & (gradient < 0)) | ((result >= high) & (gradient > 0))
+    passed = gradient.masked_fill(is_outward, 0)
+    return torch.where(is_blocked.view(-1, *[1] * (true.ndim - 1)), passed, true)

@@ -1,0 +1,250 @@
+"""Continuous batching: a stream of recipes through a fixed number of rows.
+
+A picture that is done leaves and the next takes its place; no picture can tell when it came, who
+is beside it or which slot it has. Nothing leaves the device inside a step; how far each row is
+the host knows by counting, and looks at rows that may stop early every CHECK_EVERY steps.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from featviz.engine.accelerated import Accelerated, accelerated
+from featviz.engine.ascent import Ascent
+from featviz.engine.batch import batch_key, prefix_of, program, shown_to, working_dtype
+from featviz.engine.program import Program
+from featviz.engine.recipe import Recipe
+from featviz.engine.seen import see
+from featviz.engine.start import starting_parameters
+from featviz.engine.stopping import Stopping
+from featviz.engine.waking import loud_parameters, wakes
+from featviz.network.network import Network
+from featviz.network.recording import Prefix
+from featviz.shapes import Images
+
+CHECK_EVERY = 16
+"""Steps between looks at whether a row has stopped early: the only synchronisation of the loop."""
+
+OnStep = Callable[[int], None]
+"""Told after each step how many pictures were in work."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What became of some pictures.
+
+    `course` is (step, row), NaN after a row stopped; `is_finite` is False for a row that was
+    given up because its value or gradient was not a number; `moved` says whether what the network
+    says of it ever changed.
+    """
+
+    images: Images
+    course: Tensor
+    steps: Tensor
+    is_finite: Tensor
+    moved: Tensor
+
+
+def stream(
+    network: Network, recipes: Iterable[Recipe], places: int, *, on_step: OnStep | None = None
+) -> Iterator[list[tuple[int, Finished]]]:
+    """Runs recipes of one `batch_key`, `places` at a time; yields, by number, those that end.
+
+    Neighbours in the stream should need like depths of the network: a batch runs as deep as its
+    deepest row asks. Raises what Prefix raises.
+    """
+    queue = deque(enumerate(recipes))
+    if not queue:
+        return
+    slots = Slots(network, queue[0][1], places)
+    while slots.fill(queue):
+        slots.step()
+        if on_step is not None:
+            on_step(slots.occupied)
+        ended = slots.ended()
+        if ended:
+            yield ended
+
+
+def optimize_batch(
+    network: Network, recipes: Sequence[Recipe], *, on_step: OnStep | None = None
+) -> Finished:
+    """All the recipes at once, a place for each; rows come in their order."""
+    ended = stream(network, recipes, len(recipes), on_step=on_step)
+    done = {number: finished for batch in ended for number, finished in batch}
+    rows = [done[number] for number in range(len(recipes))]
+    return Finished(
+        images=torch.cat([each.images for each in rows]),
+        course=torch.cat([each.course for each in rows], dim=1),
+        steps=torch.cat([each.steps for each in rows]),
+        is_finite=torch.cat([each.is_finite for each in rows]),
+        moved=torch.cat([each.moved for each in rows]),
+    )
+
+
+class Slots:
+    """The rows of a batch: their parameters, optimizer states, courses, and who is in them.
+
+    Pictures, transforms and optimizer are float64 where the network is, float32 elsewhere.
+    """
+
+    def __init__(self, network: Network, first: Recipe, places: int) -> None:
+        self.network = network
+        self.first = first
+        self._places: list[Recipe] = [first] * places
+        self._numbers = [0] * places
+        """Which recipe of the stream each place has."""
+        self._ages: list[int | None] = [None] * places
+        """Steps behind each place; None where nobody is."""
+        count, device = places * first.count, network.device
+        self._dtype = working_dtype(network)
+        self._seeds = torch.zeros(count, dtype=torch.int64, device=device)
+        start = starting_parameters(first, self._seeds[:1], dtype=self._dtype)
+        self._parameters = start.expand(count, *start.shape[1:]).clone()
+        self._ascent = Ascent(first.optimizer, self._parameters, steps=first.steps)
+        self._stopping = Stopping(first.stop, count, device=device, dtype=self._dtype)
+        self._course = torch.full(
+            (first.steps + 1, count), torch.nan, dtype=self._dtype, device=device
+        )
+        self._rows = torch.arange(count, device=device)
+        self._steps_done = 0
+        self._ready: _Ready | None = None
+
+    @property
+    def occupied(self) -> int:
+        """How many pictures are in work."""
+        return sum(age is not None for age in self._ages) * self.first.count
+
+    def fill(self, queue: "deque[tuple[int, Recipe]]") -> bool:
+        """Gives free places to the next recipes; False when there is no work left."""
+        for place, age in enumerate(self._ages):
+            if age is None and queue:
+                self._put(place, *queue.popleft())
+        return any(age is not None for age in self._ages)
+
+    def step(self) -> None:
+        """One step of every row."""
+        first, stopping = self.first, self._stopping
+        self._wake()
+        ready = self._made_ready()
+        parameters = self._parameters.requires_grad_()
+        images = first.parameterization.decode(parameters)
+        shown = shown_to(self.network, first, images, self._seeds, stopping.numbers)
+        recorded = ready.prefix(shown, substitute=self._substitute(ready.accelerated))
+        seen = see(recorded, ready.prefix.layers, images, count=first.count)
+        heard, looked = ready.program.parts(seen)
+        values = heard + looked
+        (gradient,) = torch.autograd.grad(values.sum(), parameters)
+        self._parameters = parameters.detach()
+        values = values.detach()
+        is_finite = torch.isfinite(values) & torch.isfinite(gradient).flatten(1).all(dim=1)
+        numbers = stopping.numbers.clone()
+        stopping.hear(heard.detach())
+        self._course[numbers, self._rows] = torch.where(stopping.runs, values, torch.nan)
+        moves = stopping.see(values, is_finite)
+        mask = moves.view(-1, *[1] * (gradient.ndim - 1))
+        self._ascent.step(
+            self._parameters, torch.where(mask, gradient, 0), numbers=numbers, moves=moves
+        )
+        self._ages = [None if age is None else age + 1 for age in self._ages]
+        self._steps_done += 1
+
+    def ended(self) -> list[tuple[int, Finished]]:
+        """The pictures that are done, by the number of their recipe; they leave their places."""
+        done = [place for place, age in enumerate(self._ages) if age == self.first.steps]
+        if self.first.stop is not None and self._steps_done % CHECK_EVERY == 0:
+            runs = self._stopping.runs.view(len(self._places), -1).any(dim=1).tolist()
+            stopped = (p for p, age in enumerate(self._ages) if age is not None and not runs[p])
+            done = sorted({*done, *stopped})
+        if not done:
+            return []
+        with torch.no_grad():
+            images = self.first.parameterization.decode(self._parameters)
+        for place in done:
+            self._stopping.end(self._rows_of(place))
+            self._ages[place] = None
+        return [(self._numbers[p], self._finished(images, self._rows_of(p))) for p in done]
+
+    def _finished(self, images: Images, rows: slice) -> Finished:
+        stopping = self._stopping
+        moved = stopping.moved[rows] | (self.first.steps == 1)  # of one step nothing is known
+        return Finished(
+            images[rows].clone(),
+            self._course[: self.first.steps, rows].clone(),
+            stopping.numbers[rows].clone(),
+            stopping.is_finite[rows].clone(),
+            moved,
+        )
+
+    def _put(self, place: int, number: int, recipe: Recipe) -> None:
+        assert batch_key(recipe) == batch_key(self.first)
+        if recipe.objective != self._places[place].objective:
+            self._ready = None
+        rows = self._rows_of(place)
+        self._places[place], self._numbers[place], self._ages[place] = recipe, number, 0
+        seeds = range(recipe.seed, recipe.seed + recipe.count)
+        self._seeds[rows] = torch.tensor(seeds, dtype=torch.int64, device=self._seeds.device)
+        start = starting_parameters(recipe, self._seeds[rows], dtype=self._dtype)
+        everyone = torch.zeros_like(self._stopping.runs)
+        everyone[rows] = True
+        self._ascent.restart(self._parameters, self._spread(start, rows), everyone)
+        self._stopping.begin(rows)
+        self._course[:, rows] = torch.nan
+
+    def _wake(self) -> None:
+        """Rows that have not stirred when their redirected steps are over begin again, louder."""
+        for place, (recipe, age) in enumerate(zip(self._places, self._ages, strict=True)):
+            if age is None or recipe.start is not None or not wakes(recipe, age):
+                continue
+            rows = self._rows_of(place)
+            asleep = torch.zeros_like(self._stopping.runs)
+            asleep[rows] = ~self._stopping.moved[rows]
+            loud = loud_parameters(recipe, self._seeds[rows], dtype=self._dtype)
+            self._ascent.restart(self._parameters, self._spread(loud, rows), asleep)
+
+    def _spread(self, values: Tensor, rows: slice) -> Tensor:
+        """Values of some rows as a tensor of all rows."""
+        everywhere = self._parameters.clone()
+        everywhere[rows] = values
+        return everywhere
+
+    def _substitute(self, plain: Accelerated) -> Accelerated:
+        first = self.first.redirected_steps
+        if not any(age is not None and age < first for age in self._ages):
+            return plain
+        return plain.redirecting(self._stopping.numbers < first)
+
+    def _rows_of(self, place: int) -> slice:
+        return slice(place * self.first.count, (place + 1) * self.first.count)
+
+    def _made_ready(self) -> "_Ready":
+        if self._ready is None:
+            self._ready = _Ready.of(self.network, self._places)
+        return self._ready
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """What a batch needs that depends on who is in it."""
+
+    prefix: Prefix
+    program: Program
+    accelerated: Accelerated
+
+    @classmethod
+    def of(cls, network: Network, recipes: Sequence[Recipe]) -> "_Ready":
+        first = recipes[0]
+        shape = first.shape
+        rows, columns = first.transforms.output_size(shape.rows, shape.columns)
+        prefix = prefix_of(network, recipes, rows, columns)
+        canvas = torch.empty(
+            (len(recipes) * first.count, shape.channels, shape.rows, shape.columns),
+            dtype=working_dtype(network),
+            device=network.device,
+        )
+        return cls(
+            prefix, program(recipes, prefix, like=canvas), accelerated(network, rows, columns)
+        )

@@ -1,0 +1,212 @@
+"""What stands in for a network's operations equals them, in value and gradient."""
+
+from collections.abc import Callable
+
+import pytest
+import timm
+import torch
+import torchvision
+from networks import Everything, network_of
+from torch import Tensor, nn
+from torch.nn import functional
+
+from featviz.engine.accelerated import accelerated
+from featviz.engine.operations import (
+    Convolution,
+    Normalization,
+    Rectifier,
+    ResponseNormalization,
+)
+from featviz.network.googlenet_bvlc import GoogLeNetBvlc
+from featviz.network.network import Network
+from featviz.network.recording import Prefix
+from featviz.network.zoo import load
+
+SIZE = 64
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def both(function: Callable[[Tensor], Tensor], values: Tensor) -> tuple[Tensor, Tensor]:
+    """A result, and its gradient for weights that tell its places apart."""
+    given = values.clone().requires_grad_()
+    result = function(given * 1)  # not a leaf: it may be overwritten
+    (gradient,) = torch.autograd.grad((result * noise(*result.shape, seed=9)).sum(), given)
+    return result.detach(), gradient
+
+
+def assert_same(
+    one: Callable[[Tensor], Tensor], other: Callable[[Tensor], Tensor], values: Tensor
+) -> None:
+    for mine, theirs in zip(both(one, values), both(other, values), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-10)  # float64 rounding
+
+
+def perturbed(module: nn.Module) -> nn.Module:
+    """Statistics of normalizations that are not 0 and 1, as training leaves them."""
+    for index, part in enumerate(module.modules()):
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_mean = 0.1 * noise(part.num_features, seed=index)
+            part.running_var = 0.5 + noise(part.num_features, seed=index + 1).square()
+    return module
+
+
+class Awkward(nn.Module):
+    """What must not be replaced: read twice, overwritten by the network, a weight that is made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            self.first = nn.Conv2d(3, 4, 3, padding=1)
+            self.norm = nn.BatchNorm2d(4)
+            self.second = nn.Conv2d(4, 4, 3, stride=2)
+            self.mixed = nn.Conv2d(4, 4, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        raw = self.first(images)
+        maps = self.norm(raw) + raw
+        clipped = functional.relu6(maps)
+        clipped += 0.5
+        maps = self.second(functional.pad(clipped, (0, 1, 1, 0)))
+        weight = self.mixed.weight * maps.mean()
+        return functional.relu(functional.conv2d(maps, weight)) + maps
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "everything": Everything,
+    "awkward": Awkward,
+    "googlenet_bvlc": GoogLeNetBvlc,
+    "resnet18": lambda: torchvision.models.resnet18(weights=None),
+    "densenet121": lambda: torchvision.models.densenet121(weights=None),
+    "mobilenet_v2": lambda: torchvision.models.mobilenet_v2(weights=None),
+    "efficientnet": lambda: timm.create_model("tf_efficientnet_lite0", pretrained=False),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_readable_value_and_its_gradient_stay_what_they_were(name: str) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = network_of(perturbed(NETWORKS[name]()), rows=SIZE, columns=SIZE)
+    images = noise(2, 3, SIZE, SIZE) * 0.2 + 0.5
+    plan = accelerated(network, SIZE, SIZE)
+    keys = [key for key, layer in network.layers().items() if layer.sites or key == "head"]
+    chosen = [*keys[:3], *keys[len(keys) // 2 : len(keys) // 2 + 2], keys[-1]]
+    for key in chosen:
+        prefix = Prefix(network, [key, *keys[:1]], rows=SIZE, columns=SIZE)
+
+        def plain(seen: Tensor, prefix: Prefix = prefix, key: str = key) -> Tensor:
+            return prefix(seen)[key]
+
+        def fast(seen: Tensor, prefix: Prefix = prefix, key: str = key) -> Tensor:
+            return prefix(seen, substitute=plan)[key]
+
+        assert_same(fast, plain, images)
+
+
+def test_what_can_be_addressed_is_never_skipped() -> None:
+    """A mate that reads it must not change what the others compute."""
+    network = load()
+    plan = accelerated(network, 128, 128)
+    skipped = {index for (index, _), each in plan.rewrites.items() if each is None}
+    layers = network.layers(128, 128).values()
+    normalized = {layer.pre for layer in layers} | {layer.post for layer in layers}
+    conv = {i for (i, name), each in plan.rewrites.items() if name == "conv2d" and each is not None}
+    assert len(skipped) > 40
+    assert not (conv - {layer.post for layer in layers}) & normalized
+    pads = {i for (i, name), each in plan.rewrites.items() if name == "pad"}
+    assert pads <= skipped
+    assert not pads & normalized
+
+
+def test_the_network_is_as_it_was(everything: Network) -> None:
+    before = {name: value.clone() for name, value in everything.module.state_dict().items()}
+    accelerated(everything, 12, 10)
+    assert all(torch.equal(before[n], v) for n, v in everything.module.state_dict().items())
+    assert not any(part._forward_hooks for part in everything.module.modules())
+
+
+@pytest.fixture(scope="module")
+def everything() -> Network:
+    return network_of(Everything())
+
+
+@pytest.mark.parametrize("padding", [(0, 0), (1, 1), (3, 3), (2, 1)])
+@pytest.mark.parametrize("kernel", [3, 4, 7])
+def test_a_stems_gradient_is_torchs(kernel: int, padding: tuple[int, int]) -> None:
+    weight, bias = noise(5, 3, kernel, kernel, seed=1), noise(5, seed=2)
+    mine = Convolution(weight, bias, (2, 2), padding, (1, 1), 1)
+    assert mine._folded is not None
+    for rows, columns in ((16, 12), (15, 13)):
+        images = noise(2, 3, rows, columns)
+        expected = lambda seen: functional.conv2d(seen, weight, bias, 2, padding)  # noqa: E731
+        assert_same(mine, expected, images)
+
+
+@pytest.mark.parametrize("sides", [(0, 1, 0, 1), (1, 1, 1, 1), (1, 2, 2, 1), (1, 0, 0, 0)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_convolution_takes_in_a_padding(sides: tuple[int, int, int, int], stride: int) -> None:
+    weight = noise(6, 1, 3, 3, seed=1)
+    plain = Convolution(weight, None, (stride, stride), (0, 0), (1, 1), 6)
+    mine = plain.after(sides)
+    assert mine is not None
+    padded = lambda seen: plain(functional.pad(seen, sides))  # noqa: E731
+    assert_same(mine, padded, noise(2, 6, 11, 12))
+
+
+def test_a_padding_that_would_cost_more_is_left() -> None:
+    plain = Convolution(noise(6, 1, 3, 3), None, (1, 1), (0, 0), (1, 1), 6)
+    assert plain.after((0, 2, 0, 2)) is None
+    assert plain.after((-1, 0, 0, 0)) is None
+    dilated = Convolution(noise(6, 1, 3, 3), None, (1, 1), (0, 0), (2, 2), 6)
+    assert dilated.after((0, 1, 0, 1)) is None
+
+
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_a_convolution_takes_in_a_normalization(*, has_bias: bool) -> None:
+    bias = noise(5, seed=2) if has_bias else None
+    plain = Convolution(noise(5, 3, 3, 3, seed=1), bias, (1, 1), (1, 1), (1, 1), 1)
+    normalization = Normalization(noise(5, seed=3), noise(5, seed=4))
+    chained = lambda seen: normalization(plain(seen))  # noqa: E731
+    assert_same(plain.then(normalization), chained, noise(2, 3, 9, 8))
+
+
+@pytest.mark.parametrize("size", [1, 4, 5])
+@pytest.mark.parametrize("beta", [0.75, 0.5])
+def test_response_normalization_is_torchs(size: int, beta: float) -> None:
+    mine = ResponseNormalization(size, alpha=0.3, beta=beta, k=1.5)
+    theirs = nn.LocalResponseNorm(size, alpha=0.3, beta=beta, k=1.5)
+    assert_same(mine, theirs, noise(2, 7, 4, 5))
+
+
+@pytest.mark.parametrize("overwrites", [False, True])
+@pytest.mark.parametrize("bounds", [(0.0, float("inf")), (0.0, 0.6), (-0.4, 0.4)])
+def test_a_rectifier_is_torchs(bounds: tuple[float, float], *, overwrites: bool) -> None:
+    mine = Rectifier(*bounds, overwrites=overwrites)
+    assert_same(mine, lambda seen: seen.clamp(*bounds), noise(3, 4, 5, 5))
+
+
+def test_rows_are_redirected_as_the_definition_does_it() -> None:
+    """Rows 0 and 2 are silent everywhere; only rows 0 and 1 may be redirected."""
+    from featviz.engine.redirect import redirected
+
+    values = noise(3, 2, 4, 4)
+    values[0], values[2] = -values[0].abs() - 0.1, -values[2].abs() - 0.1
+    rows = torch.tensor([True, True, False])
+
+    def definition(seen: Tensor) -> Tensor:
+        result = redirected(0, "relu6", (seen,), {}, rows=rows)
+        assert result is not None
+        return result
+
+    def mine(seen: Tensor) -> Tensor:
+        return Rectifier(0.0, 6.0, overwrites=True)(seen, rows)
+
+    assert_same(mine, definition, values)
+    _, gradient = both(mine, values)
+    assert gradient[0].any()
+    assert not gradient[2].any()

@@ -1,0 +1,201 @@
+"""Continuous batching: neither order, nor slot, nor who leaves early can be seen in a picture."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from networks import Everything, network_of
+
+from featviz.engine import slots
+from featviz.engine.execution import execution
+from featviz.engine.objectives import Channel, Likeness, Neuron
+from featviz.engine.optimize import optimize
+from featviz.engine.picture import Picture
+from featviz.engine.recipe import Plateau, Recipe, default_recipe
+from featviz.engine.render import render_each
+from featviz.engine.slots import Slots, optimize_batch, stream
+from featviz.errors import NotAvailable
+from featviz.image.transforms import Jitter, Rotate, Stack
+from featviz.network.network import Network
+
+MOVING = Stack((Jitter(2), Rotate(8.0)))
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return network_of(Everything(), dtype=torch.float32)
+
+
+def recipes(network: Network, count: int, **settings: Any) -> list[Recipe]:
+    layers = ("first", "second", "third")
+    return [
+        default_recipe(
+            network, Channel(layers[i % 3], i % 5), seed=i, transforms=MOVING, **settings
+        )
+        for i in range(count)
+    ]
+
+
+def finished(network: Network, asked: list[Recipe], places: int) -> dict[int, slots.Finished]:
+    return dict(each for batch in stream(network, asked, places) for each in batch)
+
+
+def assert_same(one: slots.Finished, other: slots.Finished) -> None:
+    assert torch.equal(one.images, other.images)
+    assert torch.equal(one.steps, other.steps)
+    assert torch.equal(one.course.nan_to_num(-1), other.course.nan_to_num(-1))
+
+
+def test_order_of_arrival_and_slot_do_not_change_pictures(network: Network) -> None:
+    asked = recipes(network, 11, steps=20, stop=Plateau(4, 4, 0.05))
+    forwards = finished(network, asked, 3)
+    backwards = finished(network, asked[::-1], 3)
+    assert sorted(forwards) == list(range(11))
+    assert len({int(each.steps[0]) for each in forwards.values()}) > 1, "some leave early"
+    for index in range(11):
+        assert_same(forwards[index], backwards[10 - index])
+
+
+def test_who_comes_late_is_as_the_reference_loop_has_it() -> None:
+    """In float64, with refills in the middle of the others' steps."""
+    network = network_of(Everything())
+    asked = recipes(network, 5, steps=40, stop=Plateau(4, 4, 0.08), wake_sd=0.0)
+    done = finished(network, asked, 2)
+    for index, recipe in enumerate(asked):
+        steps = list(optimize(network, recipe, dtype=torch.float64))
+        count = int(done[index].steps[0])
+        expected = steps[count].images[0]
+        torch.testing.assert_close(done[index].images[0], expected, rtol=0, atol=1e-9)
+
+
+def test_a_place_is_taken_as_soon_as_it_is_free(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots, "CHECK_EVERY", 4)
+    plain = recipes(network, 1, steps=64, stop=Plateau(4, 4, tolerance=-1e9))[0]
+    # A fixed 64 steps beside rows that stop after 8: a stop of its own would be another batch.
+    asked = [replace(plain, seed=seed) for seed in range(4)]
+    ends: list[list[int]] = []
+    steps = 0
+
+    def count(_: int) -> None:
+        nonlocal steps
+        steps += 1
+
+    for batch in stream(network, asked, 3, on_step=count):
+        ends += [[steps, *(number for number, _ in batch)]]
+    assert ends == [[64, 0, 1, 2], [128, 3]]
+    short = [replace(each, stop=Plateau(4, 4, tolerance=1e9)) for each in asked]
+    steps, ends = 0, []
+    for batch in stream(network, short, 3, on_step=count):
+        ends += [[steps, *(number for number, _ in batch)]]
+    assert ends == [[8, 0, 1, 2], [16, 3]]
+
+
+def test_recipes_of_several_pictures_take_neighbouring_rows(network: Network) -> None:
+    asked = [
+        default_recipe(network, Channel("third", i) - Likeness("third"), count=2, steps=6, seed=i)
+        for i in range(5)
+    ]
+    done = finished(network, asked, 2)
+    for index, recipe in enumerate(asked):
+        assert done[index].images.shape[0] == 2
+        assert_same(done[index], finished(network, [recipe, recipe], 2)[0])
+
+
+def test_memory_does_not_grow_with_the_number_of_recipes(network: Network) -> None:
+    """What the slots hold after 3 recipes is what they hold after 40."""
+
+    def held(count: int) -> int:
+        made = Slots(network, asked[0], 2)
+        queue = slots.deque(enumerate(asked[:count]))
+        while made.fill(queue):
+            made.step()
+            made.ended()
+        tensors = [value for value in vars(made).values() if isinstance(value, torch.Tensor)]
+        return sum(each.numel() for each in tensors) + len(vars(made))
+
+    asked = recipes(network, 40, steps=1)
+    assert held(3) == held(40)
+
+
+class Exhausted:
+    """Makes a step run out of memory where there are more than so many slots."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+        self.raised = 0
+        step = Slots.step
+
+        def limited(made: Slots) -> None:
+            if made.occupied and len(made._places) > most and made._steps_done == 2:
+                self.raised += 1
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            step(made)
+
+        monkeypatch.setattr(Slots, "step", limited)
+
+
+def rendered(network: Network, asked: list[Recipe], count: int, **more: Any) -> Iterator[Picture]:
+    return render_each(network, asked, execution(slots=count), **more)
+
+
+def test_running_out_of_memory_halves_the_slots_and_loses_nothing(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = recipes(network, 5, steps=6)
+    expected = {p.recipe.digest: p for p in rendered(network, asked, 2)}
+    limit = Exhausted(monkeypatch, most=3)
+    made = list(rendered(network, asked, 8))
+    assert limit.raised == 2
+    assert {p.recipe.digest for p in made} == set(expected)
+    for picture in made:
+        assert picture.execution.slots == 2
+        assert np.array_equal(picture.pixels, expected[picture.recipe.digest].pixels)
+
+
+def test_pictures_finished_before_memory_ran_out_are_kept(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, steps = Slots.step, []
+
+    def limited(made: Slots) -> None:
+        steps.append(len(made._places))
+        if len(steps) == 8:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to")
+        step(made)
+
+    monkeypatch.setattr(Slots, "step", limited)
+    made = list(rendered(network, recipes(network, 6, steps=6), 4))
+    assert [picture.execution.slots for picture in made] == [4] * 4 + [2] * 2
+    assert len({picture.recipe.digest for picture in made}) == 6
+
+
+def test_what_keeps_its_slots_refuses(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    Exhausted(monkeypatch, most=3)
+    asked = recipes(network, 2, steps=6)
+    with pytest.raises(NotAvailable, match="memory for 8 slots at 12 px is not available"):
+        list(rendered(network, asked, 8, keeps_slots=True))
+    Exhausted(monkeypatch, most=0)
+    with pytest.raises(NotAvailable, match="memory for 1 slots"):
+        list(rendered(network, asked, 2))
+
+
+def test_other_errors_are_not_taken_for_lack_of_memory(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Slots) -> None:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(Slots, "step", fail)
+    with pytest.raises(RuntimeError, match="something else"):
+        list(rendered(network, recipes(network, 1, steps=2), 4))
+
+
+def test_mixed_depths_share_a_batch(network: Network) -> None:
+    deep = default_recipe(network, Neuron("third", 2), steps=6)
+    shallow = default_recipe(network, Channel("first", 1), steps=6)
+    together = optimize_batch(network, [deep, shallow, shallow])
+    assert torch.equal(together.images[1], optimize_batch(network, [shallow] * 3).images[2])
