@@ -10,10 +10,11 @@ from featviz.atlas.config import AtlasConfig
 from featviz.atlas.plan import plan
 from featviz.atlas.sheet import contact_sheet
 from featviz.atlas.store import Record, Store
+from featviz.atlas.writing import Writer
 from featviz.engine.algebra import short
 from featviz.engine.execution import execution
 from featviz.engine.picture import check_channels
-from featviz.engine.render import render_each
+from featviz.engine.render import fitting_slots, render_each
 from featviz.files import write_whole
 from featviz.network.zoo import load
 
@@ -40,6 +41,7 @@ def build(
     *,
     weights: str | None = None,
     device: str | None = None,
+    memory: int | None = None,
     progress: Progress,
 ) -> Built:
     """Makes the atlas of a config in a folder; pictures that are there already are kept.
@@ -52,16 +54,13 @@ def build(
     recipes = plan(config, network)
     store = Store(folder)
     missing = [recipe for recipe in recipes if store.get(recipe) is None]
-    how = execution(
-        slots=config.slots,
-        device="cpu" if device is None else device,
-        dtype=config.dtype,
-        weights=source,
-    )
     if missing:
-        with progress(len(missing)) as advance:
+        place = {"device": "cpu" if device is None else device, "dtype": config.dtype}
+        slots = fitting_slots(network, recipes, config.slots, **place, memory=memory)
+        how = execution(slots=slots, **place, weights=source)
+        with progress(len(missing)) as advance, Writer(store.put) as writer:
             for picture in render_each(network, missing, how, on_progress=advance):
-                store.put(picture)
+                writer.put(picture)
     records = [record for recipe in recipes if (record := store.get(recipe)) is not None]
     index, sheet = folder / "index.json", folder / "sheet.png"
     write_whole(index, _index(network.name, records, folder).encode())

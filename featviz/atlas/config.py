@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -45,15 +45,16 @@ class AtlasConfig(BaseModel):
     """Selections and expressions."""
     negative: bool = False
     """Also render what makes each fire least."""
-    size: int | None = Field(default=None, ge=8)
-    """Side in pixels; the network's own where it is left out."""
+    size: Annotated[int, Field(ge=8)] | Literal["auto"] = "auto"
+    """Side in pixels; auto: as large as each unit sees."""
     steps: int = Field(default=Recipe.steps, ge=1)
     learning_rate: float = Field(default=Adam.learning_rate, gt=0)
     transforms: Annotated[str, one_of(TRANSFORMS)] = "standard"
     preset: Annotated[str, one_of(PRESETS)] = "default"
     """lucid: Lucid's steps, learning rate, transforms and noise where the file gives no others."""
     seed: int = Field(default=Recipe.seed, ge=0)
-    slots: int = Field(default=DEFAULT_SLOTS, ge=1)
+    slots: int = Field(default=DEFAULT_SLOTS["cpu"], ge=1)
+    """Pictures at once, at most: fewer where memory is short."""
     dtype: Annotated[str, one_of(DTYPES)] = "float32"
     columns: int = Field(default=8, ge=1)
     """Of the contact sheet."""

@@ -1,7 +1,10 @@
 """The command group, and where errors become one line and exit code 2."""
 
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import click
@@ -28,7 +31,7 @@ class Commands(click.Group):
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _one_line(ctx):
+        with _one_line(ctx), _stopped_by(signal.SIGTERM):
             return super().invoke(ctx)
 
 
@@ -43,6 +46,23 @@ def _one_line(ctx: click.Context) -> Iterator[None]:
         command = ctx.command_path if error.ctx is None else error.ctx.command_path
         message = _line(error.format_message()).rstrip(".")
         raise Stop(f"{message}; see '{command} --help'") from error
+
+
+@contextmanager
+def _stopped_by(number: signal.Signals) -> Iterator[None]:
+    """A context in which a signal ends the command as Ctrl-C does: what is finished is kept."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def _line(message: str) -> str:

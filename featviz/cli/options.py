@@ -41,7 +41,7 @@ def weights_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def execution_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--slots, --device, --dtype."""
+    """--slots, --memory, --device, --dtype."""
     for option in (
         click.option("--dtype", type=click.Choice(list(DTYPES)), help="Of the network. [float32]"),
         click.option("--device", help="cpu, cuda, cuda:N or mps. [cpu]"),
@@ -50,8 +50,10 @@ def execution_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--batch",
             "slots",
             type=click.IntRange(min=1),
-            help=f"Pictures at once. [as many as asked for, up to {DEFAULT_SLOTS}]",
+            help="Pictures at once. [as many as asked for and fit into --memory, up to "
+            f"{DEFAULT_SLOTS['cpu']}, on CUDA {DEFAULT_SLOTS['cuda']}]",
         ),
+        click.option("--memory", help="What may be used, such as 8G. [most of what is free]"),
     ):
         command = option(command)
     return command
@@ -73,7 +75,7 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--seed", type=int, help=f"Of the noise. [{Recipe.seed}]"),
         click.option("--learning-rate", type=float, help=f"Adam's. [{Adam.learning_rate}]"),
         click.option("--steps", type=int, help=f"Optimizer steps. [{Recipe.steps}]"),
-        click.option("--size", help="Side, or ROWSxCOLUMNS, in pixels. [the network's own]"),
+        click.option("--size", help="Side, or ROWSxCOLUMNS, in pixels. [auto: what the unit sees]"),
         click.option(
             "--start", type=click.Path(path_type=Path), help="Begin from this image, not noise."
         ),
@@ -105,7 +107,7 @@ def given(options: Options, names: tuple[str, ...]) -> dict[str, Any]:
 def recipe_of(network: Network, objective: Objective, options: Options) -> Recipe:
     """The recipe that the options describe. Raises Malformed, OutOfRange, DoesNotFit."""
     settings = given(options, ("seed", "count"))
-    if options["size"] is not None:
+    if options["size"] not in (None, "auto"):
         settings["size"] = parse_size(options["size"])
     sign = -1 if options["negative"] else 1
     recipe = adjusted(

@@ -17,9 +17,10 @@ from featviz.cli.options import (
 from featviz.cli.progress import echo, progress_bar
 from featviz.engine.again import again, stored
 from featviz.engine.execution import execution
+from featviz.engine.memory import parse_bytes
 from featviz.engine.objectives import title
 from featviz.engine.picture import SUFFIXES, Picture, check_channels
-from featviz.engine.render import default_slots, objectives_of, render_each
+from featviz.engine.render import default_slots, fitting_slots, objectives_of, render_each
 from featviz.errors import DoesNotFit, UnknownName
 from featviz.files import check_writable, file_name
 from featviz.network.zoo import load
@@ -69,10 +70,17 @@ def _render(name: str, wishes: tuple[str, ...], out: Path, options: Options) -> 
     if _is_file(out) and sum(counts) > 1:
         got = f"{sum(counts)} pictures"
         raise DoesNotFit(f"the file {str(out)!r}", got=got, expected="one", hint="give a folder")
+    memory = None if options["memory"] is None else parse_bytes(options["memory"])
+    place = {
+        "device": options["device"] or "cpu",
+        "dtype": options["dtype"] or "float32",
+        "memory": memory,
+    }
+    asked = list(recipes.values())
+    usual = default_slots(asked, place["device"])
     how = execution(
-        slots=options["slots"] or default_slots(recipes.values()),
-        device=options["device"] or "cpu",
-        dtype=options["dtype"] or "float32",
+        slots=options["slots"] or fitting_slots(network, asked, usual, **place),
+        **{name: place[name] for name in ("device", "dtype")},
         weights=options["weights"],
     )
     with progress_bar(sum(counts)) as advance:

@@ -10,6 +10,7 @@ from torch import Tensor
 from featviz.engine import algebra, custom, fading, objectives, penalties, serial
 from featviz.engine.algebra import Objective
 from featviz.engine.given import GivenImage
+from featviz.engine.sizing import auto_size
 from featviz.errors import DoesNotFit, Malformed, OutOfRange, UnknownName
 from featviz.image import parameterizations, transforms, warp
 from featviz.image.parameterizations import Fourier, Parameterization, Shape
@@ -160,9 +161,10 @@ class Recipe:
 
 
 def default_recipe(network: Network, objective: Objective, /, **settings: Any) -> Recipe:
-    """A recipe at the network's native size with the default settings, and any given ones.
+    """A recipe with the default settings, and any given ones.
 
-    `settings` are fields of Recipe, and `size`: a side in pixels or (rows, columns); `start`
+    `settings` are fields of Recipe, and `size`: a side in pixels, (rows, columns) or "auto", as
+    large as what the objective reads can see (`featviz.engine.sizing`); `start`
     may be a tensor (channel, row, column) in [0, 1]. Networks that are not of three channels get
     plain color.
 
@@ -174,7 +176,7 @@ def default_recipe(network: Network, objective: Objective, /, **settings: Any) -
     for name in settings:
         if name not in (*known, "size"):
             raise UnknownName("setting", name, [*known, "size"])
-    rows, columns = _size(settings.pop("size", None), network)
+    size = settings.pop("size", None)
     channels = network.preprocessing.channels
     settings.setdefault(
         "parameterization", Fourier(color="decorrelated" if channels == 3 else "plain")
@@ -185,22 +187,26 @@ def default_recipe(network: Network, objective: Objective, /, **settings: Any) -
     described = {
         "network": network.fingerprint,
         "network_name": network.name,
-        "objective": objective.resolve(network),
-        "shape": Shape(channels, rows, columns),
+        "objective": (resolved := objective.resolve(network)),
+        "shape": Shape(channels, *_size(size, network, resolved, settings.get("transforms"))),
     }
     return serial.made(Recipe, {**described, **settings})
 
 
-def _size(size: object, network: Network) -> tuple[int, int]:
-    """Rows and columns of a side, of a pair, or of None. Raises DoesNotFit."""
+def _size(
+    size: object, network: Network, objective: Objective, transforms: Stack | None
+) -> tuple[int, int]:
+    """Rows and columns of a side, of a pair, or of "auto" or None. Raises DoesNotFit."""
     match size:
-        case None:
-            return network.size
+        case None | "auto":
+            return auto_size(network, objective.layers, transforms or standard())
         case int(side) if side > 0:
             return side, side
         case (int(rows), int(columns)) if rows > 0 and columns > 0:
             return rows, columns
-    raise DoesNotFit("the size", got=repr(size), expected="pixels, or (rows, columns) in pixels")
+    raise DoesNotFit(
+        "the size", got=repr(size), expected='pixels, (rows, columns) in pixels, or "auto"'
+    )
 
 
 def lucid_preset(recipe: Recipe) -> Recipe:

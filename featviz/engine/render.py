@@ -14,6 +14,7 @@ from featviz.engine.algebra import Objective, Term
 from featviz.engine.batch import batch_key, check, score_batch
 from featviz.engine.execution import DTYPES, Execution, check_device, execution
 from featviz.engine.expressions import is_expression, parse_objective
+from featviz.engine.memory import MOST_OF_FREE, free_bytes, slots_within
 from featviz.engine.objectives import of_unit
 from featviz.engine.picture import Picture, Pictures, Verdict
 from featviz.engine.presets import adjusted
@@ -22,7 +23,8 @@ from featviz.engine.slots import Finished, stream
 from featviz.errors import DoesNotFit, FeatvizError, Malformed, NotAvailable, UnknownName
 from featviz.network.network import Network
 
-DEFAULT_SLOTS = 16
+DEFAULT_SLOTS = {"cpu": 16, "mps": 16, "cuda": 128}
+"""The most rows of a batch where nobody says how many."""
 WORDS = ("preset", "transforms", "parameterization")
 """Settings that may be words of engine/presets."""
 
@@ -35,6 +37,7 @@ def render(
     what: Wish | Sequence[Wish],
     *,
     slots: int | None = None,
+    memory: int | None = None,
     device: str | None = None,
     dtype: str = "float32",
     **settings: Any,
@@ -47,16 +50,27 @@ def render(
     `transforms` "standard", "strong", "lucid" or "none", `parameterization` "fourier" or "pixel",
     and `preset` "lucid", under which other settings still count.
 
-    `slots`: rows of a batch; by default the number of pictures, at most 16 where no recipe counts
-    more.
+    `slots`: rows of a batch; by default the number of pictures, at most DEFAULT_SLOTS of the
+    device, where no recipe counts more, and as many as fit into `memory` bytes (most of what is
+    free).
 
     Raises a FeatvizError before the first step where anything asked for is not there.
     """
     asked = [what] if isinstance(what, (str, Objective, Recipe)) else list(what)
     recipes = [each for wish in asked for each in recipes_of(network, wish, **settings)]
+    place = network.device.type if device is None else device
     how = execution(
-        slots=default_slots(recipes) if slots is None else slots,
-        device=network.device.type if device is None else device,
+        slots=fitting_slots(
+            network,
+            recipes,
+            default_slots(recipes, place),
+            device=place,
+            dtype=dtype,
+            memory=memory,
+        )
+        if slots is None
+        else slots,
+        device=place,
         dtype=dtype,
         weights=network.weights,
     )
@@ -64,10 +78,36 @@ def render(
     return Pictures([made[r.digest, index] for r in recipes for index in range(r.count)])
 
 
-def default_slots(recipes: Iterable[Recipe]) -> int:
-    """As many as there are pictures, up to DEFAULT_SLOTS, but never fewer than one recipe's."""
+def default_slots(recipes: Iterable[Recipe], device: str) -> int:
+    """As many as there are pictures, up to the device's DEFAULT_SLOTS, but never fewer than one
+    recipe's."""
     counts = [recipe.count for recipe in recipes]
-    return max(1, *counts, min(sum(counts), DEFAULT_SLOTS))
+    most = DEFAULT_SLOTS.get(device.partition(":")[0], DEFAULT_SLOTS["cpu"])
+    return max(1, *counts, min(sum(counts), most))
+
+
+def fitting_slots(
+    network: Network,
+    recipes: Sequence[Recipe],
+    wanted: int,
+    *,
+    device: str,
+    dtype: str = "float32",
+    memory: int | None = None,
+) -> int:
+    """The wanted slots, or as many as memory has room for; never fewer than one recipe needs.
+
+    `memory`: bytes; most of what is free where it is None. Raises what `render_each` raises.
+    """
+    least = max((recipe.count for recipe in recipes), default=1)
+    if wanted <= least:
+        return wanted
+    placed = network.at(check_device(device), DTYPES[dtype])
+    largest = max(
+        recipes, key=lambda each: (each.shape.rows * each.shape.columns, check(placed, each))
+    )
+    budget = MOST_OF_FREE * free_bytes(placed.device) if memory is None else memory
+    return max(least, slots_within(placed, largest, budget, most=wanted))
 
 
 def recipes_of(network: Network, wish: Wish, **settings: Any) -> list[Recipe]:

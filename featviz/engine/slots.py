@@ -118,6 +118,12 @@ class Slots:
         """How many pictures are in work."""
         return sum(age is not None for age in self._ages) * self.first.count
 
+    @property
+    def state_bytes(self) -> int:
+        """What its rows hold between steps."""
+        held = (self._parameters, self._ascent.mean, self._ascent.square, self._course)
+        return sum(each.untyped_storage().nbytes() for each in held)
+
     def fill(self, queue: "deque[tuple[int, Recipe]]") -> bool:
         """Gives free places to the next recipes; False when there is no work left."""
         for place, age in enumerate(self._ages):

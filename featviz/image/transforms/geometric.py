@@ -1,5 +1,6 @@
 """Members that move pixels, each as an affine map; positions and angles as in `warp`."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -110,6 +111,11 @@ class Jitter(Geometric):
         return torch.floor(numbers * (2 * self.radius_px + 1)) - self.radius_px
 
     @override
+    def reach_px(self, distance_px: float) -> float:
+        """The radius."""
+        return float(self.radius_px)
+
+    @override
     def affine(self, draws: Draws, rows: int, columns: int) -> Affine:
         """The picture moves by the shifts."""
         return translation(-draws)
@@ -144,6 +150,11 @@ class Scale(Geometric):
         return scaling((1 / draws).expand(-1, 2), center=_center(rows, columns))
 
     @override
+    def reach_px(self, distance_px: float) -> float:
+        """In the picture's own pixels, of which a smaller picture shows more."""
+        return distance_px * max(abs(1 / self.low - 1), abs(1 / self.high - 1))
+
+    @override
     def output_size(self, rows: int, columns: int) -> tuple[int, int]:
         """As before."""
         return rows, columns
@@ -169,6 +180,11 @@ class Rotate(Geometric):
     def affine(self, draws: Draws, rows: int, columns: int) -> Affine:
         """A picture that turns one way is read at positions that turn the other way."""
         return rotation(-draws[:, 0], center=_center(rows, columns))
+
+    @override
+    def reach_px(self, distance_px: float) -> float:
+        """The chord of the largest turn."""
+        return 2 * distance_px * math.sin(math.radians(self.degrees) / 2)
 
     @override
     def output_size(self, rows: int, columns: int) -> tuple[int, int]:

@@ -28,6 +28,10 @@ class Geometric(ABC):
     def output_size(self, rows: int, columns: int) -> tuple[int, int]:
         """Rows and columns of its output."""
 
+    def reach_px(self, distance_px: float) -> float:  # noqa: ARG002
+        """How far at most it moves what lies at this distance from the center."""
+        return 0.0
+
 
 class Photometric(ABC):
     """A member that changes values and keeps the size."""

@@ -47,6 +47,14 @@ class Stack:
                 rows, columns = member.output_size(rows, columns)
         return rows, columns
 
+    def reach_px(self, distance_px: float) -> float:
+        """How far at most its members together move what lies at this distance from the center."""
+        moved = 0.0
+        for member in self.members:
+            if isinstance(member, Geometric):
+                moved += member.reach_px(distance_px + moved)
+        return moved
+
     def draw(self, seeds: Seeds, steps: Steps) -> tuple[Tensor, ...]:
         """What every member draws for every row, a pure function of its seed and step."""
         return tuple(

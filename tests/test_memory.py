@@ -1,0 +1,95 @@
+"""Slots are planned from what a row keeps, and what is asked for is read as people write it."""
+
+import pytest
+import torch
+from networks import Everything, network_of
+
+from featviz.engine import memory
+from featviz.engine.memory import (
+    ROOM,
+    bytes_of_a_place,
+    free_bytes,
+    parse_bytes,
+    slots_within,
+)
+from featviz.engine.objectives import Channel, Likeness
+from featviz.engine.recipe import default_recipe
+from featviz.engine.render import default_slots, fitting_slots, render
+from featviz.errors import Malformed
+from featviz.network.network import Network
+from featviz.network.zoo import load
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return network_of(Everything(), dtype=torch.float32)
+
+
+def test_a_row_costs_more_the_larger_and_the_deeper(network: Network) -> None:
+    small = default_recipe(network, Channel("first", 0), size=32)
+    large = default_recipe(network, Channel("first", 0), size=64)
+    deep = default_recipe(network, Channel("third", 0), size=64)
+    costs = [bytes_of_a_place(network, each) for each in (small, large, deep)]
+    assert costs == sorted(costs)
+    assert 3 < costs[1] / costs[0] < 5
+    # At least the picture's parameters, Adam's two moments and the first maps.
+    assert costs[1] > 4 * 64 * 64 * (3 * 3 + 6)
+
+
+def test_what_is_kept_is_what_the_allocator_sees() -> None:
+    """The real network: within a factor of two of what the maps that need keeping come to."""
+    network = load()
+    recipe = default_recipe(network, Channel("blocks.1", 0), size=64)
+    outputs = [
+        operation
+        for operation in network.trace(64, 64).operations[: network.operation("blocks.1", 64, 64)]
+        if operation.name in ("conv2d", "batch_norm")
+    ]
+    maps = sum(4 * torch.Size(each.shape).numel() for each in outputs) / 2  # the norm is folded
+    assert 0.5 < bytes_of_a_place(network, recipe) / maps < 2
+
+
+def test_slots_are_what_fits_into_the_budget(network: Network) -> None:
+    recipe = default_recipe(network, Channel("third", 0), size=32)
+    cost = bytes_of_a_place(network, recipe) * ROOM
+    assert slots_within(network, recipe, 5.5 * cost, most=16) == 5
+    assert slots_within(network, recipe, 500 * cost, most=16) == 16
+    assert slots_within(network, recipe, 0.1 * cost, most=16) == 1
+    pair = default_recipe(network, Channel("third", 0) - Likeness("third"), size=32, count=2)
+    cost = bytes_of_a_place(network, pair) * ROOM
+    assert slots_within(network, pair, 3.5 * cost, most=16) == 6
+    assert slots_within(network, pair, 0.1 * cost, most=16) == 2
+
+
+def test_a_rendering_takes_no_more_slots_than_memory_has_room_for(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipes = [default_recipe(network, Channel("third", i), size=32, steps=1) for i in range(5)]
+    budget = int(3.2 * bytes_of_a_place(network, recipes[0]) * ROOM)
+    assert default_slots(recipes, "cpu") == 5
+    assert default_slots(recipes * 40, "cuda:1") == 128
+    assert fitting_slots(network, recipes, 5, device="cpu", memory=budget) == 3
+    assert render(network, recipes, memory=budget)[0].execution.slots == 3
+    assert render(network, recipes)[0].execution.slots == 5
+    monkeypatch.setattr(memory, "MOST_OF_FREE", 0.8)
+    monkeypatch.setattr("featviz.engine.render.free_bytes", lambda _: budget)
+    assert render(network, recipes)[0].execution.slots == 2  # most of what is free
+
+
+def test_free_memory_is_some_and_not_all() -> None:
+    free = free_bytes(torch.device("cpu"))
+    assert 2**20 < free < 2**50
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("8G", 8 * 2**30), ("500m", 500 * 2**20), ("2.5 GiB", int(2.5 * 2**30)), ("1024", 1024)],
+)
+def test_sizes_are_read(text: str, expected: int) -> None:
+    assert parse_bytes(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "lots", "8X", "-1G", "0"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(Malformed, match="expected a size such as 8G or 500M"):
+        parse_bytes(text)
