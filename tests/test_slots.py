@@ -199,3 +199,47 @@ def test_mixed_depths_share_a_batch(network: Network) -> None:
     shallow = default_recipe(network, Channel("first", 1), steps=6)
     together = optimize_batch(network, [deep, shallow, shallow])
     assert torch.equal(together.images[1], optimize_batch(network, [shallow] * 3).images[2])
+
+
+def test_a_refill_keeps_the_tensors_where_they_are(network: Network) -> None:
+    """So that a captured step can be replayed: only values change, and the pictures are right."""
+    asked = [default_recipe(network, Channel("third", i), steps=3, seed=i) for i in range(5)]
+    made = Slots(network, asked[0], 2)
+    queue = slots.deque(enumerate(asked))
+    addresses, programs, done = set(), set(), {}
+    while made.fill(queue):
+        made.step()
+        done |= dict(made.ended())
+        assert made._ready is not None
+        programs.add(made._ready.program)
+        state = [made._parameters, made._ascent.mean, made._ascent.square, made._course]
+        stopping = [v for v in vars(made._stopping).values() if isinstance(v, torch.Tensor)]
+        own = [each for call in made._ready.program._calls for each in call.tensors]
+        addresses.add(tuple(each.data_ptr() for each in (*state, *stopping, *own, made._seeds)))
+    assert len(addresses) == len(programs) == 1
+    for number, recipe in enumerate(asked):
+        assert_same(done[number], finished(network, [recipe], 2)[0])
+
+
+def test_other_calls_are_another_program(network: Network) -> None:
+    asked = [
+        default_recipe(network, wish, steps=2)
+        for wish in (Channel("third", 0), Neuron("third", 1), Channel("second", 1))
+    ]
+    done = finished(network, asked, 1)
+    for number, recipe in enumerate(asked):
+        assert_same(done[number], finished(network, [recipe], 1)[0])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_captured_step_makes_the_same_bits() -> None:
+    network = network_of(Everything(), dtype=torch.float32).at("cuda", torch.float32)
+    asked = [
+        default_recipe(network, Channel("third", i % 5), steps=24, seed=i, transforms=MOVING)
+        for i in range(7)
+    ]
+    plain = dict(each for batch in stream(network, asked, 3) for each in batch)
+    recorded = dict(each for batch in stream(network, asked, 3, captures=True) for each in batch)
+    for number in plain:
+        assert_same(plain[number], recorded[number])

@@ -23,6 +23,16 @@ class _Call:
     is_guarded: bool
     """Rows that are not mine might turn a gradient of zero into NaN."""
 
+    @property
+    def signature(self) -> Hashable:
+        """What two calls have in common that differ in the values of their tensors alone."""
+        shapes = tuple((each.shape, each.dtype) for each in self.tensors)
+        return (self.term.group, self.is_guarded, shapes)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return (*self.own, self.is_mine, self.weights)
+
     def values(self, seen: Seen) -> PerImage:
         """Weighted values; 0, with a gradient of exactly zero, for rows that are not mine."""
         if self.is_guarded:
@@ -87,6 +97,18 @@ class Program:
         # A row's own order of summation must not depend on its mates': sort by content.
         ordered = sorted(slots.items(), key=lambda item: (repr(item[0][0]), item[0][1]))
         self._calls = [self._call(members, len(objectives), like) for _, members in ordered]
+
+    def takes_over(self, other: "Program") -> bool:
+        """Becomes the other, in the tensors that it has, where both make the same calls.
+
+        False, and nothing is changed, where they do not.
+        """
+        if [call.signature for call in self._calls] != [call.signature for call in other._calls]:
+            return False
+        for mine, theirs in zip(self._calls, other._calls, strict=True):
+            for old, new in zip(mine.tensors, theirs.tensors, strict=True):
+                old.copy_(new)
+        return True
 
     def __call__(self, seen: Seen) -> PerImage:
         """The value of each row's objective."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from featviz.engine.accelerated import Accelerated, accelerated
 from featviz.engine.ascent import Ascent
 from featviz.engine.batch import batch_key, prefix_of, program, shown_to, working_dtype
+from featviz.engine.capture import Captures
 from featviz.engine.program import Program
 from featviz.engine.recipe import Recipe
 from featviz.engine.seen import see
@@ -49,17 +50,23 @@ class Finished:
 
 
 def stream(
-    network: Network, recipes: Iterable[Recipe], places: int, *, on_step: OnStep | None = None
+    network: Network,
+    recipes: Iterable[Recipe],
+    places: int,
+    *,
+    captures: bool = False,
+    on_step: OnStep | None = None,
 ) -> Iterator[list[tuple[int, Finished]]]:
     """Runs recipes of one `batch_key`, `places` at a time; yields, by number, those that end.
 
-    Neighbours in the stream should need like depths of the network: a batch runs as deep as its
-    deepest row asks. Raises what Prefix raises.
+    `captures`: on CUDA, steps are recorded and replayed (`featviz.engine.capture`), for the same
+    bits. Neighbours in the stream should need like depths of the network: a batch runs as deep as
+    its deepest row asks. Raises what Prefix raises.
     """
     queue = deque(enumerate(recipes))
     if not queue:
         return
-    slots = Slots(network, queue[0][1], places)
+    slots = Slots(network, queue[0][1], places, captures=captures)
     while slots.fill(queue):
         slots.step()
         if on_step is not None:
@@ -91,7 +98,9 @@ class Slots:
     Pictures, transforms and optimizer are float64 where the network is, float32 elsewhere.
     """
 
-    def __init__(self, network: Network, first: Recipe, places: int) -> None:
+    def __init__(
+        self, network: Network, first: Recipe, places: int, *, captures: bool = False
+    ) -> None:
         self.network = network
         self.first = first
         self._places: list[Recipe] = [first] * places
@@ -112,6 +121,8 @@ class Slots:
         self._rows = torch.arange(count, device=device)
         self._steps_done = 0
         self._ready: _Ready | None = None
+        self._is_stale = True
+        self._captures = Captures() if captures and device.type == "cuda" else None
 
     @property
     def occupied(self) -> int:
@@ -133,18 +144,31 @@ class Slots:
 
     def step(self) -> None:
         """One step of every row."""
-        first, stopping = self.first, self._stopping
         self._wake()
+        first = self.first.redirected_steps
+        redirects = any(age is not None and age < first for age in self._ages)
         ready = self._made_ready()
-        parameters = self._parameters.requires_grad_()
+        if self._captures is None:
+            self._advance(ready, redirects=redirects)
+        else:
+            self._captures.run(redirects, lambda: self._advance(ready, redirects=redirects))
+        self._ages = [None if age is None else age + 1 for age in self._ages]
+        self._steps_done += 1
+
+    def _advance(self, ready: "_Ready", *, redirects: bool) -> None:
+        """A step as the device sees it: nothing but tensors that stay where they are."""
+        first, stopping = self.first, self._stopping
+        substitute = ready.accelerated
+        if redirects:
+            substitute = substitute.redirecting(stopping.numbers < first.redirected_steps)
+        parameters = self._parameters.detach().requires_grad_()
         images = first.parameterization.decode(parameters)
         shown = shown_to(self.network, first, images, self._seeds, stopping.numbers)
-        recorded = ready.prefix(shown, substitute=self._substitute(ready.accelerated))
+        recorded = ready.prefix(shown, substitute=substitute)
         seen = see(recorded, ready.prefix.layers, images, count=first.count)
         heard, looked = ready.program.parts(seen)
         values = heard + looked
         (gradient,) = torch.autograd.grad(values.sum(), parameters)
-        self._parameters = parameters.detach()
         values = values.detach()
         is_finite = torch.isfinite(values) & torch.isfinite(gradient).flatten(1).all(dim=1)
         numbers = stopping.numbers.clone()
@@ -155,8 +179,6 @@ class Slots:
         self._ascent.step(
             self._parameters, torch.where(mask, gradient, 0), numbers=numbers, moves=moves
         )
-        self._ages = [None if age is None else age + 1 for age in self._ages]
-        self._steps_done += 1
 
     def ended(self) -> list[tuple[int, Finished]]:
         """The pictures that are done, by the number of their recipe; they leave their places."""
@@ -188,7 +210,7 @@ class Slots:
     def _put(self, place: int, number: int, recipe: Recipe) -> None:
         assert batch_key(recipe) == batch_key(self.first)
         if recipe.objective != self._places[place].objective:
-            self._ready = None
+            self._is_stale = True
         rows = self._rows_of(place)
         self._places[place], self._numbers[place], self._ages[place] = recipe, number, 0
         seeds = range(recipe.seed, recipe.seed + recipe.count)
@@ -217,18 +239,20 @@ class Slots:
         everywhere[rows] = values
         return everywhere
 
-    def _substitute(self, plain: Accelerated) -> Accelerated:
-        first = self.first.redirected_steps
-        if not any(age is not None and age < first for age in self._ages):
-            return plain
-        return plain.redirecting(self._stopping.numbers < first)
-
     def _rows_of(self, place: int) -> slice:
         return slice(place * self.first.count, (place + 1) * self.first.count)
 
     def _made_ready(self) -> "_Ready":
-        if self._ready is None:
-            self._ready = _Ready.of(self.network, self._places)
+        """What the present rows need; the tensors stay the same where only their values differ."""
+        if self._ready is None or self._is_stale:
+            new = _Ready.of(self.network, self._places)
+            old, self._is_stale = self._ready, False
+            is_alike = old is not None and old.prefix.wanted == new.prefix.wanted
+            if old is None or not is_alike or not old.program.takes_over(new.program):
+                self._ready = new
+                if self._captures is not None:
+                    self._captures.forget()
+        assert self._ready is not None
         return self._ready
 
 

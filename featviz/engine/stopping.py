@@ -7,7 +7,10 @@ from featviz.shapes import Flags, PerImage, Steps
 
 
 class Stopping:
-    """The state of the rows of a batch, each at a step of its own; no row runs until it begins."""
+    """The state of the rows of a batch, each at a step of its own; no row runs until it begins.
+
+    Its tensors are changed in place, so that a captured step finds them where they were.
+    """
 
     def __init__(
         self, stop: Plateau | None, count: int, *, device: torch.device, dtype: torch.dtype
@@ -36,7 +39,7 @@ class Stopping:
 
     def hear(self, values: PerImage) -> None:
         """Takes in what the network says at a step."""
-        self._first = torch.where(self.numbers == 0, values, self._first)
+        self._first.copy_(torch.where(self.numbers == 0, values, self._first))
         self.moved |= values != self._first
 
     def see(self, values: PerImage, is_finite: Flags) -> Flags:
@@ -46,18 +49,18 @@ class Stopping:
         """
         moves = self.runs & is_finite
         self.is_finite &= is_finite | ~self.runs
-        self.runs = moves
+        self.runs &= is_finite
         self.numbers += moves
         if self.stop is not None:
             self._look(self.stop, values)
         return moves
 
     def _look(self, stop: Plateau, values: PerImage) -> None:
-        self._window = self._window + values.nan_to_num()
+        self._window += values.nan_to_num()
         is_end: Steps | Flags = self.numbers % stop.window == 0
         mean = self._window / stop.window
         rise = (mean - self._before) / mean.abs().clamp(min=1e-12)
         is_flat = is_end & (self.numbers >= stop.minimum) & (rise < stop.tolerance)
-        self.runs = self.runs & ~is_flat
-        self._before = torch.where(is_end, mean, self._before)
-        self._window = torch.where(is_end, 0, self._window)
+        self.runs &= ~is_flat
+        self._before.copy_(torch.where(is_end, mean, self._before))
+        self._window.masked_fill_(is_end, 0)

@@ -1,5 +1,6 @@
 """Decorrelated color <-> RGB, on values before the sigmoid; the spectrum is not in here."""
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -73,7 +74,7 @@ class _Squash(torch.autograd.Function):
         bent = halved.tanh_()
         ctx.save_for_backward(bent)
         ctx.half = half
-        return torch.add(bent.new_tensor(0.5), bent, alpha=0.5)
+        return torch.add(_one_half(bent.device, bent.dtype), bent, alpha=0.5)
 
     @staticmethod
     def backward(ctx: Any, *gradients: AnyPlanes) -> tuple[AnyPlanes, None]:
@@ -83,6 +84,13 @@ class _Squash(torch.autograd.Function):
             return through.mul_(0.25), None
         quarter = tuple(tuple(value / 2 for value in row) for row in _transposed(ctx.half))
         return _mixed(through, quarter), None
+
+
+@lru_cache(maxsize=8)
+def _one_half(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A tensor, so that one operation can scale and add; kept where it is needed."""
+    with torch.inference_mode(mode=False):
+        return torch.tensor(0.5, dtype=dtype, device=device)
 
 
 def _mixed(planes: Planes, matrix: Matrix) -> Planes:
