@@ -1,9 +1,12 @@
-"""What a result was measured on, and how fast that machine can multiply matrices at best."""
+"""What a result was measured on, and how fast that machine can multiply and copy at best."""
 
 import json
 import platform
+import resource
 import subprocess
+import sys
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -44,10 +47,26 @@ def write_result(
     print(f"written to {path}")
 
 
+def line(row: Mapping[str, Any]) -> str:
+    """The numbers and words of a row for the eye, without its lists."""
+    shown = {name: value for name, value in row.items() if not isinstance(value, (list, dict))}
+    return "  ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in shown.items()
+    )
+
+
 def matrix_rate(device: torch.device, dtype: torch.dtype, *, side: int = 2048) -> float:
     """The best measured rate of a square matrix product, in floating-point operations a second."""
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     return 2 * side**3 / min(seconds(lambda: left @ right, device) for _ in range(8))
+
+
+def copy_rate(device: torch.device, *, mib: int = 256) -> float:
+    """The best measured rate of a copy, in bytes a second, those read and those written."""
+    source = torch.ones(mib * 2**18, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / min(seconds(lambda: target.copy_(source), device) for _ in range(8))
 
 
 def seconds(work: Any, device: torch.device) -> float:
@@ -79,7 +98,8 @@ def peak_memory_mib(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 2**20
     status = Path("/proc/self/status")
     if not status.exists():
-        return float("nan")
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most / (2**20 if sys.platform == "darwin" else 2**10)
     lines = status.read_text(encoding="ascii").splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 2**10
 
@@ -96,5 +116,8 @@ def _device_name(device: torch.device) -> str:
 
 
 def _git(*words: str) -> str:
-    answer = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
+    try:
+        answer = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
     return answer.stdout.strip()

@@ -1,14 +1,17 @@
-"""How long a step of the batched loop takes, by layer and batch, and how much of it is network.
+"""How long a step of the batched loop takes, what its time goes into, how far the limits are.
 
-scripts/bench [--device cpu] [--sizes 128] [--slots 1 4 16] [--out FILE.json]
+scripts/bench [--device cpu] [--dtype float32 bfloat16] [--sizes 128] [--slots 1 4 16] [--out FILE]
+
+Steps are the engine's, measured as they run. What their time goes into is told by their parts, each
+timed on its own (see `parts`): shares of the time, and what all but the network takes of it
+(`outside_network`) and of the cores (`core_ms_outside`, per picture and step).
 """
 
 import argparse
 import math
 import statistics
 import time
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,39 +19,40 @@ import torch
 
 import featviz
 from benchmarks.machine import (
+    copy_rate,
     matrix_rate,
     peak_memory_mib,
     restart_peak_memory,
-    seconds,
     synchronize,
     write_result,
 )
-from featviz.engine.ascent import Ascent
-from featviz.engine.batch import program, shown_to, working_dtype
+from benchmarks.parts import PARTS, WARM_UP, part_costs, shares
+from featviz.engine.accelerated import accelerated
+from featviz.engine.batch import working_dtype
 from featviz.engine.execution import DTYPES, check_device
 from featviz.engine.recipe import Recipe, default_recipe
 from featviz.engine.render import reproducible
-from featviz.engine.seen import see
-from featviz.engine.slots import optimize_batch
-from featviz.engine.start import starting_parameters
+from featviz.engine.slots import stream
 from featviz.network.network import Network
 from featviz.network.recording import Prefix
 
 LAYERS = {"early": "blocks.1", "middle": "blocks.3", "late": "blocks.5"}
-WARM_UP = 3
 REDIRECTED = Recipe.redirected_steps
 COLUMNS = {
     "place": "{:>7}",
-    "layer": "{:>9}",
+    "layer": "{:>11}",
+    "dtype": "{:>9}",
     "size_px": "{:>8}",
     "slots": "{:>6}",
     "ms_per_picture_step": "{:>20.2f}",
     "ms_redirected": "{:>14.2f}",
     "pictures_per_s": "{:>15.4f}",
-    "forward_mmac": "{:>13.1f}",
     "outside_network": "{:>16.1%}",
+    "core_ms_outside": "{:>16.2f}",
     "of_matrix_rate": "{:>15.1%}",
+    "of_copy_rate": "{:>13.1%}",
     "peak_mib": "{:>9.0f}",
+    **{f"share_{part}": "{:>10.1%}" for part in (*PARTS, "rest")},
 }
 
 
@@ -56,34 +60,50 @@ def main() -> None:
     """Measures, prints the table, writes the JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--network", default="efficientnet_lite0")
+    parser.add_argument("--weights", default="default")
+    parser.add_argument("--layers", nargs="+", help="[three of the default network]")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32", choices=list(DTYPES))
+    parser.add_argument("--dtype", nargs="+", default=["float32"], choices=list(DTYPES))
     parser.add_argument("--sizes", type=int, nargs="+", default=[128])
     parser.add_argument("--slots", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--steps", type=int, default=12, help="timed steps of each row")
     parser.add_argument("--out", type=Path, help="[benchmarks/results/step-DATE-DEVICE.json]")
     options = parser.parse_args()
-    device, dtype = check_device(options.device), DTYPES[options.dtype]
-    network = featviz.load(options.network).at(device, dtype)
-    rate = matrix_rate(device, dtype)
-    print(f"matrix product: {rate / 1e9:,.0f} GFLOP/s ({options.dtype})")
-    print(" ".join(_width(form).format(name) for name, form in COLUMNS.items()))
+    device = check_device(options.device)
+    original = featviz.load(options.network, weights=options.weights)
+    places = {str(n): layer for n, layer in enumerate(options.layers)} if options.layers else LAYERS
+    bytes_per_s = copy_rate(device)
+    rates = {dtype: matrix_rate(device, DTYPES[dtype]) for dtype in options.dtype}
+    print(f"copy: {bytes_per_s / 1e9:,.0f} GB/s")
+    for dtype, rate in rates.items():
+        print(f"matrix product: {rate / 1e9:,.0f} GFLOP/s ({dtype})")
+    print(
+        " ".join(_width(form).format(name.removeprefix("share_")) for name, form in COLUMNS.items())
+    )
     rows = []
-    for place, layer in LAYERS.items():
-        for size in options.sizes:
-            for slots in options.slots:
-                row = measure(network, layer, size=size, slots=slots, steps=options.steps)
-                row = {"place": place, **row, "of_matrix_rate": row["flop_per_s"] / rate}
-                print(" ".join(form.format(row[name]) for name, form in COLUMNS.items()))
-                rows.append(row)
+    for dtype, rate in rates.items():
+        network = original.at(device, DTYPES[dtype])
+        limits = {"matrix_flop_per_s": rate, "copy_bytes_per_s": bytes_per_s}
+        for place, layer in places.items():
+            for size in options.sizes:
+                for slots in options.slots:
+                    row = measure(network, layer, size=size, slots=slots, steps=options.steps)
+                    row = {"place": place, "dtype": dtype, **row, **of_limits(row, limits)}
+                    print(" ".join(form.format(row[name]) for name, form in COLUMNS.items()))
+                    rows.append(row)
+    rate, options.dtype = rates[options.dtype[0]], ", ".join(rates)
     write(options, device, rate, rows)
 
 
 def measure(network: Network, layer: str, *, size: int, slots: int, steps: int) -> dict[str, Any]:
-    """One row of the table: medians over the timed steps."""
+    """One row of the table: medians over the timed steps, and over repeats of each part."""
+    channels = network.layer(layer).channels
     recipes = [
         default_recipe(
-            network, featviz.Channel(layer, index), size=size, steps=REDIRECTED + 1 + steps
+            network,
+            featviz.Channel(layer, index % channels),
+            size=size,
+            steps=REDIRECTED + WARM_UP + steps,
         )
         for index in range(slots)
     ]
@@ -93,68 +113,61 @@ def measure(network: Network, layer: str, *, size: int, slots: int, steps: int) 
     rows, columns = recipes[0].transforms.output_size(size, size)
     prefix = Prefix(network, [layer], rows=rows, columns=columns)
     with reproducible():
-        outside_s = _outside_seconds(network, recipes, prefix)
+        costs = part_costs(network, recipes, prefix)
     mac = forward_mac(network, prefix, rows, columns)
     picture_s = step_s * (Recipe.steps - REDIRECTED) + redirected_s * REDIRECTED
     return {
         "layer": layer,
+        "device": network.device.type,
         "size_px": size,
         "slots": slots,
         "ms_per_picture_step": 1e3 * step_s / slots,
+        "picture_steps_per_s": slots / step_s,
         "ms_redirected": 1e3 * redirected_s / slots,
         "pictures_per_s": slots / picture_s,
         "steps_per_picture": Recipe.steps,
         "forward_mmac": mac / 1e6,
-        "outside_network": outside_s / step_s,
+        "outside_network": costs["outside"].wall_s / costs["step"].wall_s,
+        "core_ms_outside": 1e3 * costs["outside"].core_s / slots,
+        **{f"share_{part}": share for part, share in shares(costs).items()},
         "flop_per_s": 4 * mac * slots / step_s,  # backward to the input costs one more forward
+        "bytes_per_s": moved_bytes(network, prefix, slots, rows, columns) / step_s,
         "peak_mib": peak,
     }
 
 
+def of_limits(row: Mapping[str, Any], limits: Mapping[str, float]) -> dict[str, float]:
+    """A row's rates beside the machine's."""
+    return {
+        **limits,
+        "of_matrix_rate": row["flop_per_s"] / limits["matrix_flop_per_s"],
+        "of_copy_rate": row["bytes_per_s"] / limits["copy_bytes_per_s"],
+    }
+
+
 def _step_seconds(network: Network, recipes: Sequence[Recipe]) -> tuple[float, float]:
-    """Median seconds of a step, and of one of the first, whose gradients are redirected."""
-    times: list[float] = []
+    """Seconds of a step, and of one of the first, whose gradients are redirected.
+
+    Medians on CPU. On CUDA means between two looks, as the host waits for no single step.
+    """
+    is_queued, times = network.device.type == "cuda", list[float]()
+    plain = REDIRECTED + WARM_UP - 1, recipes[0].steps - 1
+    first = min(WARM_UP, REDIRECTED - 1) - 1, REDIRECTED - 1
 
     def tick(_: int) -> None:
-        synchronize(network.device)
+        if not is_queued or len(times) in (*plain, *first):
+            synchronize(network.device)
         times.append(time.perf_counter())
 
+    def typical(start: int, end: int) -> float:
+        if is_queued:
+            return (times[end] - times[start]) / (end - start)
+        return statistics.median(times[n + 1] - times[n] for n in range(start, end))
+
     with reproducible():
-        optimize_batch(network, recipes, on_step=tick)
-    gaps = [after - before for before, after in pairwise(times)]
-    redirected = gaps[WARM_UP - 1 : REDIRECTED - 1]
-    return statistics.median(gaps[REDIRECTED:]), statistics.median(redirected)
-
-
-def _outside_seconds(network: Network, recipes: Sequence[Recipe], prefix: Prefix) -> float:
-    """Median seconds of a step's other work: decode, draws, transforms, objective, update.
-
-    The network's part is left out: its input gets a made-up gradient, its output is recorded once.
-    """
-    recipe, dtype = recipes[0], working_dtype(network)
-    seeds = torch.arange(len(recipes), device=network.device)
-    parameters = torch.cat(
-        [starting_parameters(r, seeds[:1], dtype=dtype) for r in recipes]
-    ).requires_grad_()
-    images = recipe.parameterization.decode(parameters).detach()
-    with torch.no_grad():
-        recorded = prefix(shown_to(network, recipe, images, seeds, torch.zeros_like(seeds)))
-    maps = {key: value.clone().requires_grad_() for key, value in recorded.items()}
-    objective = program(recipes, prefix, like=images)
-    ascent = Ascent(recipe.optimizer, parameters.detach(), steps=recipe.steps)
-    everyone = torch.ones_like(seeds, dtype=torch.bool)
-
-    def others() -> None:
-        images = recipe.parameterization.decode(parameters)
-        shown = shown_to(network, recipe, images, seeds, torch.ones_like(seeds))
-        (gradient,) = torch.autograd.grad(shown, parameters, torch.ones_like(shown))
-        values = objective(see(maps, prefix.layers, images.detach()))
-        torch.autograd.grad(values.sum(), list(maps.values()))
-        ascent.step(parameters.detach(), gradient, numbers=torch.ones_like(seeds), moves=everyone)
-
-    return statistics.median(
-        [seconds(others, network.device) for _ in range(WARM_UP + 12)][WARM_UP:]
-    )
+        for _ in stream(network, recipes, len(recipes), captures=True, on_step=tick):
+            pass
+    return typical(*plain), typical(*first)
 
 
 def forward_mac(network: Network, prefix: Prefix, rows: int, columns: int) -> int:
@@ -167,6 +180,26 @@ def forward_mac(network: Network, prefix: Prefix, rows: int, columns: int) -> in
             if operation.name in ("conv2d", "linear") and weight.ndim > 1:
                 total += math.prod(operation.shape) * math.prod(weight.shape[1:])
     return total
+
+
+def moved_bytes(network: Network, prefix: Prefix, slots: int, rows: int, columns: int) -> int:
+    """Bytes that a step cannot but move, if operations are run one by one.
+
+    The weights read forward and backward; the pictures, the results of the operations and the
+    gradients of all of them written and read once. What is accelerated away is not counted.
+    """
+    weights = dict(network.module.named_parameters())
+    rewrites = accelerated(network, rows, columns).rewrites
+    operations = network.trace(rows, columns).operations[: prefix.depth + 1]
+    read = {name for each in operations for name in each.parameters}
+    size = torch.empty((), dtype=network.dtype).element_size()
+    results = sum(
+        math.prod(each.shape)
+        for each in operations
+        if each.inputs and rewrites.get((each.index, each.name), each) is not None
+    )
+    picture = network.preprocessing.channels * rows * columns * working_dtype(network).itemsize
+    return 2 * sum(weights[name].nbytes for name in read) + 4 * slots * (picture + size * results)
 
 
 def write(

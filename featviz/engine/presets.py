@@ -5,7 +5,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TypeVar
 
-from featviz.engine.recipe import Recipe, lucid_preset
+from featviz.engine.recipe import Recipe, fast_preset, lucid_preset
 from featviz.errors import UnknownName
 from featviz.image.parameterizations import Fourier, Pixel
 from featviz.image.transforms import Stack, lucid, standard, strong
@@ -19,7 +19,7 @@ PARAMETERIZATIONS: Mapping[str, type[Fourier] | type[Pixel]] = MappingProxyType(
     {"fourier": Fourier, "pixel": Pixel}
 )
 PRESETS: Mapping[str, Callable[[Recipe], Recipe]] = MappingProxyType(
-    {"default": lambda recipe: recipe, "lucid": lucid_preset}
+    {"default": lambda recipe: recipe, "fast": fast_preset, "lucid": lucid_preset}
 )
 
 

@@ -95,7 +95,7 @@ class Fourier(Parameterization):
     Deviation: Hartley coefficients in place of half of a complex spectrum (see `hartley`).
     """
 
-    sd: float = 0.01
+    sd: float = 0.05
     """Standard deviation of the initial image, after color and sigmoid; in (0, 0.5)."""
     color: Color = "decorrelated"
     decay_power: float = 1.0

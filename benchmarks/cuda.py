@@ -1,0 +1,108 @@
+"""All that is to be measured on a CUDA device, in one command and one JSON.
+
+    scripts/bench --device cuda [--weights FILE.npz] [--units N] [--minutes 9] [--out FILE.json]
+
+The gpu-marked tests, `step` in float32 and bfloat16, and `everything` in bfloat16 on torchvision's
+architecture and, with a weights file, on `googlenet_bvlc`. Each part is a process of its own; one
+that fails or for which there is no time left is said to, and the others go on. Exit code: 2 where
+there is no CUDA device, 1 where a part failed.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.machine import write_result
+from featviz.engine.recipe import Recipe
+
+TAIL = 2000
+"""Characters of a part's output that are kept."""
+
+
+def main() -> None:
+    """Runs the parts, writes the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--weights", default="", help="of googlenet_bvlc [without]")
+    parser.add_argument("--size", default="128", help='of everything: pixels, or "auto"')
+    parser.add_argument("--dtype", default="bfloat16", help="of everything")
+    parser.add_argument("--slots", type=int, help="of everything [the engine's default]")
+    parser.add_argument("--units", type=int, help="of everything, evenly spaced [all]")
+    parser.add_argument("--steps", type=int, default=Recipe.steps, help="of everything")
+    parser.add_argument("--minutes", type=float, default=9.0, help="for all parts together")
+    parser.add_argument("--out", type=Path, help="[benchmarks/results/cuda-DATE.json]")
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        print(f"no CUDA device: torch {torch.__version__} sees none", file=sys.stderr)
+        sys.exit(2)
+    end = time.monotonic() + 60 * options.minutes
+    rows = []
+    for name, words in parts(options).items():
+        print(f"== {name}", flush=True)
+        rows.append({"part": name, **run(words, end - time.monotonic())})
+    kept = ("weights", "size", "dtype", "slots", "units", "steps", "minutes")
+    settings = {name: getattr(options, name) for name in kept}
+    settings["weights"] = Path(options.weights).name
+    content = {"settings": settings, "rows": rows}
+    write_result("cuda", torch.device(options.device), content, out=options.out)
+    sys.exit(int(any(row["exit_code"] != 0 for row in rows)))
+
+
+def parts(options: argparse.Namespace) -> dict[str, list[str]]:
+    """The words after `python -m` by the name of the part, in order."""
+    place = ["--device", options.device]
+    whole = ["benchmarks.everything", *place, "--dtype", options.dtype, "--size", options.size]
+    whole += ["--steps", str(options.steps)]
+    whole += [] if options.units is None else ["--units", str(options.units)]
+    whole += [] if options.slots is None else ["--slots", str(options.slots)]
+    step = ["benchmarks.step", *place, "--dtype", "float32", "bfloat16", "--slots", "16", "128"]
+    found = {
+        "tests": ["pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider"],
+        "step": step,
+        "everything, torchvision:googlenet": [*whole, "--weights", "none"],
+    }
+    if options.weights:
+        found["everything, googlenet_bvlc"] = [*whole, "--weights", options.weights]
+    return found
+
+
+def run(words: Sequence[str], timeout_s: float) -> dict[str, Any]:
+    """One part: its seconds, exit code, and its result file, or its last words where it has none.
+
+    `exit_code` is None where the time ran out.
+    """
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "result.json"
+        writes = words[0].startswith("benchmarks.")
+        command = [sys.executable, "-m", *words, *(["--out", str(out)] if writes else [])]
+        try:
+            answer = subprocess.run(
+                command,
+                cwd=Path(__file__).parents[1],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+                timeout=max(timeout_s, 0.1),
+            )
+            said, code = answer.stdout, answer.returncode
+        except subprocess.TimeoutExpired as late:
+            words_so_far = late.stdout or b""
+            said = words_so_far if isinstance(words_so_far, str) else words_so_far.decode()
+            code = None
+        print(said, flush=True)
+        result = json.loads(out.read_text("utf-8")) if out.exists() else {"said": said[-TAIL:]}
+    return {"exit_code": code, "seconds": time.monotonic() - start, **result}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""The README's measured section, written from the newest committed results; nothing by hand.
+
+python -m benchmarks.report            # rewrites the section in README.md
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+BEGIN, END = "<!-- measured: by benchmarks/report.py -->", "<!-- end of measured -->"
+NETWORKS = ("efficientnet_lite0", "googlenet_bvlc")
+
+
+def main() -> None:
+    """Rewrites README.md."""
+    path = ROOT / "README.md"
+    path.write_text(with_section(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def with_section(readme: str) -> str:
+    """The README with its measured section replaced."""
+    before, rest = readme.split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}\n{section()}\n{END}{after}"
+
+
+def section() -> str:
+    """All that was measured, as Markdown."""
+    parts = [_steps(), _peers(), _settings(), _photographs(), _agreement()]
+    return "\n\n".join(part for part in parts if part)
+
+
+def newest(pattern: str) -> dict[str, Any] | None:
+    """The result of the latest date; of one date, the last name."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob(pattern))]
+    return max(found, key=lambda each: each["date"], default=None) if found else None
+
+
+def _where(result: dict[str, Any]) -> str:
+    hardware, versions = result["hardware"], result["versions"]
+    return (
+        f"{hardware['device']}, {hardware['threads']} threads, torch {versions['torch']}, "
+        f"{result['date']}, commit `{result['commit']}`"
+    )
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _steps() -> str:
+    result = newest("step-*-cpu.json")
+    if result is None:
+        return ""
+    rows = [
+        [
+            f"`{row['layer']}`",
+            str(row["slots"]),
+            f"{row['ms_per_picture_step']:.2f}",
+            f"{row['ms_redirected']:.2f}",
+            f"{row['outside_network']:.1%}",
+            f"{row['of_matrix_rate']:.1%}",
+        ]
+        for row in result["rows"]
+    ]
+    head = ["layer", "slots", "ms", "ms, redirected", "outside the network", "of matrix rate"]
+    return (
+        f"**A step of a batch** (`scripts/bench`; {_where(result)}; default network, "
+        f"{result['rows'][0]['size_px']} px, {result['settings']['dtype']}): milliseconds per "
+        "picture and step, and per step with redirected gradients; the share of work that is not "
+        "the network's; the fraction of the measured matrix-product rate.\n\n" + _table(head, rows)
+    )
+
+
+def _peers() -> str:
+    parts = []
+    for path in sorted(RESULTS.glob("peers-*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        rows = []
+        for name in (*NETWORKS, "all"):
+            each = result["summary"].get(name, {"units": 0})
+            if not each["units"]:
+                continue
+            rows.append(
+                [
+                    name if name == "all" else f"`{name}`",
+                    str(each["units"]),
+                    f"{each['passes_ours']:.0f} / {each['passes_peer']:.0f}",
+                    f"{each['cpu_s_peer_by_ours']:.1f}",
+                    *(f"{each[f'{n}_ratio']:.2f}" for n in ("score", "held_out", "score_native")),
+                    f"{each['rank_ours']:.0f} / {each['rank_peer']:.0f}",
+                ]
+            )
+        settings = result["settings"]
+        head = ["network", "units", "passes", "CPU time", "score", "held out", "at 224 px", "rank"]
+        words = "its defaults" if settings["variant"] == "default" else "its weights frozen"
+        parts.append(
+            f"**Against Lucent** ({settings['peer'][0]}, {words}; `scripts/bench peers`; "
+            f"{_where(result)}; {settings['steps']} steps of ours, {settings['slots']} slots): "
+            "passes of the network a unit, ours and Lucent's; Lucent's CPU time by ours; medians "
+            "over units of our score by Lucent's: as each tool shows its 128 px picture to the "
+            "network (Lucent enlarges it to 224), under held-out changes, and with both enlarged "
+            "to 224; the median rank of the unit in its layer, ours and Lucent's.\n\n"
+            + _table(head, rows)
+        )
+    return "\n\n".join(parts)
+
+
+def _settings() -> str:
+    result = newest("settings-*.json")
+    if result is None:
+        return ""
+    rows = [
+        [
+            row["variant"],
+            f"{row['passes']:.0f}",
+            *(f"{row[f'{name}_ratio']:.3f}" for name in ("score_saved", "held_out_saved")),
+            f"{row['first_in_rank']} of {len(row['units'])}",
+        ]
+        for row in result["rows"]
+    ]
+    head = ["settings", "passes", "score", "held out", "rank 0"]
+    return (
+        f"**Settings** (`scripts/bench settings`; {_where(result)}): medians over "
+        f"{result['settings']['units']} units of two networks of the score and of the score under "
+        f'held-out changes, by those of "{result["settings"]["compared_with"]}"; how many units '
+        "are first of their layer under their own picture.\n\n" + _table(head, rows)
+    )
+
+
+def _photographs() -> str:
+    result = newest("natural-*.json")
+    if result is None:
+        return ""
+    rows = [
+        [f"`{row['layer']}`", str(row["live"]), str(row["above_every_photograph"])]
+        for row in result["rows"]
+    ]
+    summary = result["summary"]
+    return (
+        f"**Pictures against photographs** (`scripts/bench natural`; {_where(result)}): live "
+        f"units, and how many of their pictures score above every one of "
+        f"{result['settings']['photographs']} photographs under the same objective. The median "
+        f"score is {summary['median_ours']:.2f} with the default settings "
+        f"({result['settings']['steps']} steps), {summary['median_lucid']:.2f} with Lucid's, over "
+        f"every {result['settings']['lucid_every']}th of these units.\n\n"
+        + _table(["layer", "live units", "above every photograph"], rows)
+    )
+
+
+def _agreement() -> str:
+    result = newest("agreement-*.json")
+    if result is None:
+        return ""
+    rows = [
+        [
+            str(row["slots"]),
+            row["dtype"],
+            f"{row['median_score']:.2f}",
+            f"{row['median_difference']:.2%}",
+            f"{row['largest_difference']:.2%}",
+        ]
+        for row in result["rows"]
+    ]
+    head = ["slots", "precision", "median score", "median difference", "largest"]
+    return (
+        f"**Agreement of scores** (`scripts/bench agreement`; {_where(result)}): 32 units, each "
+        "run against the first.\n\n" + _table(head, rows)
+    )
+
+
+if __name__ == "__main__":
+    main()
