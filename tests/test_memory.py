@@ -1,10 +1,14 @@
-"""Slots are planned from what a row keeps, and what is asked for is read as people write it."""
+"""Slots and threads are planned from what there is, and sizes are read as people write them."""
+
+import os
+from pathlib import Path
 
 import pytest
 import torch
 from networks import Everything, network_of
 
 from featviz.engine import memory
+from featviz.engine.execution import available_cores
 from featviz.engine.memory import (
     ROOM,
     bytes_of_a_place,
@@ -93,3 +97,16 @@ def test_sizes_are_read(text: str, expected: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(Malformed, match="expected a size such as 8G or 500M"):
         parse_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "share"), [("max 100000", None), ("100000 100000", 1), ("50000 100000", 1), ("", None)]
+)
+def test_threads_are_no_more_than_a_container_may_use(
+    tmp_path: Path, text: str, share: int | None
+) -> None:
+    quota = tmp_path / "cpu.max"
+    quota.write_text(text)
+    everyone = len(os.sched_getaffinity(0))
+    assert available_cores(quota) == (everyone if share is None else share)
+    assert available_cores(tmp_path / "nothing") == everyone

@@ -10,6 +10,7 @@ import click
 import pytest
 from commands import printed
 
+from benchmarks import report
 from featviz.cli.main import main
 from featviz.cli.options import recipe_of
 from featviz.cli.render import render
@@ -111,6 +112,10 @@ def test_measured_numbers_stand_in_committed_results() -> None:
     results = (ROOT / "benchmarks" / "results").glob("*.json")
     measured = [each for path in results for each in numbers(json.loads(path.read_text()))]
     assert [each for each in claims(section) if not is_measured(each, measured)] == []
+
+
+def test_the_measured_section_is_what_the_results_say() -> None:
+    assert report.with_section(README) == README, "run python -m benchmarks.report"
 
 
 def test_a_number_that_was_not_measured_is_noticed() -> None:

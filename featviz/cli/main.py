@@ -8,10 +8,12 @@ from types import FrameType
 from typing import Any
 
 import click
+import torch
 
 from featviz.cli.atlas import atlas
 from featviz.cli.networks import layers, networks, units
 from featviz.cli.render import render
+from featviz.engine.execution import available_cores
 from featviz.errors import FeatvizError
 
 
@@ -73,6 +75,7 @@ def _line(message: str) -> str:
 @click.version_option(package_name="featviz")
 def main() -> None:
     """See every neuron of a network: pictures, rendered from noise, of what makes it fire."""
+    torch.set_num_threads(min(torch.get_num_threads(), available_cores()))
 
 
 for command in (networks, layers, units, render, atlas):

@@ -1,10 +1,12 @@
 """How a picture was executed: what does not name it, but fixes its bytes."""
 
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 
 import torch
 
@@ -55,6 +57,20 @@ def execution(
         ("processor", _processor(device)),
     )
     return Execution(slots, device, dtype, torch.get_num_threads(), weights, versions)
+
+
+def available_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Cores that this process may use: its affinity, and the quota of its container if it has one.
+
+    More threads than that only wait for each other.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    try:
+        limit, period = quota.read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return cores
+    return cores if limit == "max" else max(1, min(cores, int(limit) // int(period)))
 
 
 @contextmanager

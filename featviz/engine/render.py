@@ -160,13 +160,15 @@ def render_each(
     how: Execution,
     *,
     keeps_slots: bool = False,
+    captures: bool = False,
     on_progress: Callable[[float], None] | None = None,
 ) -> Iterator[Picture]:
     """Pictures as they finish, each recipe once; batches hold what can be rowed together.
 
     A picture depends on its recipe and on `how` alone: see `featviz.engine.slots`. Where the
     device runs out of memory the slots are halved and what was in work begins again; its pictures
-    say so in their execution. With `keeps_slots` that is an error. `on_progress` is told after
+    say so in their execution. With `keeps_slots` that is an error. `captures`: see `stream`; the
+    bits are the same. `on_progress` is told after
     each step how many pictures' worth of work is done since it was told last.
 
     Raises a FeatvizError before the first step where a recipe does not fit the network,
@@ -178,7 +180,9 @@ def render_each(
         left = dict(enumerate(group))
         while left:
             try:
-                for number, pictures in _made(placed, judge, left, how, on_progress):
+                for number, pictures in _made(
+                    placed, judge, left, how, captures=captures, on_progress=on_progress
+                ):
                     del left[number]
                     yield from pictures
             except RuntimeError as error:
@@ -191,6 +195,8 @@ def render_each(
                         there="with fewer slots or smaller pictures it may suffice",
                     ) from error
                 how = replace(how, slots=max(least, how.slots // 2))
+                if placed.device.type == "cuda":
+                    torch.cuda.empty_cache()
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
@@ -204,6 +210,8 @@ def _made(
     judge: Network,
     recipes: Mapping[int, Recipe],
     how: Execution,
+    *,
+    captures: bool,
     on_progress: Callable[[float], None] | None,
 ) -> Iterator[tuple[int, list[Picture]]]:
     """The pictures of each recipe, by its number; recipes are of one `batch_key`."""
@@ -211,7 +219,7 @@ def _made(
     places, share = _per_batch(wanted[0], how), 1 / wanted[0].steps
     report = None if on_progress is None else lambda rows: on_progress(rows * share)
     with reproducible():
-        for batch in stream(network, wanted, places, on_step=report):
+        for batch in stream(network, wanted, places, captures=captures, on_step=report):
             ended = [(wanted[number], finished) for number, finished in batch]
             pixels = hwc_uint8_from_images(torch.cat([each.images for _, each in ended]))
             scores = _scores(judge, [recipe for recipe, _ in ended], pixels, places)

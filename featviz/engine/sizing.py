@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -14,6 +14,8 @@ GRAIN_PX = 16
 """Sizes are multiples of this, so that few different ones are asked of the hardware."""
 LEAST_PX = 32
 HALVINGS = 5
+
+_known: "WeakKeyDictionary[Network, dict[str, tuple[float, float]]]" = WeakKeyDictionary()
 
 
 def auto_size(network: Network, layers: Iterable[str], transforms: Stack) -> tuple[int, int]:
@@ -38,8 +40,15 @@ def _rounded(field_px: float, transforms: Stack) -> int:
     return GRAIN_PX * math.ceil(needed / GRAIN_PX)
 
 
-@lru_cache(maxsize=1024)
 def _field_px(network: Network, layer: str) -> tuple[float, float]:
+    """The field of a layer's middle neuron, measured once."""
+    fields = _known.setdefault(network, {})
+    if layer not in fields:
+        fields[layer] = _measured_px(network, layer)
+    return fields[layer]
+
+
+def _measured_px(network: Network, layer: str) -> tuple[float, float]:
     """Rows and columns of the middle neuron's field, within a picture of the native size.
 
     Of a picture whose first rows are not numbers, the neuron is touched from as many on as reach
