@@ -39,7 +39,7 @@ class Adam:
     step's transforms turn another way: LOG.md has the trials.
     """
 
-    learning_rate: float = 0.45
+    learning_rate: float = 0.4
     decays: bool = True
     beta1: float = 0.5
     beta2: float = 0.99
@@ -105,7 +105,7 @@ class Recipe:
     parameterization: Parameterization = field(default_factory=Fourier)
     transforms: Stack = field(default_factory=standard)
     optimizer: Adam = field(default_factory=Adam)
-    steps: int = 128
+    steps: int = 224
     stop: Plateau | None = None
     seed: int = 0
     count: int = 1
