@@ -35,7 +35,7 @@ def section() -> str:
 def newest(pattern: str) -> dict[str, Any] | None:
     """The result of the latest date; of one date, the last name."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob(pattern))]
-    return max(found, key=lambda each: each["date"], default=None) if found else None
+    return max(enumerate(found), key=lambda each: (each[1]["date"], each[0]))[1] if found else None
 
 
 def _where(result: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """What stands in for a network's operations equals them, in value and gradient."""
 
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -11,12 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from featviz.engine.accelerated import accelerated
+from featviz.engine.objectives import Channel
 from featviz.engine.operations import (
     Convolution,
     Normalization,
     Rectifier,
     ResponseNormalization,
 )
+from featviz.engine.recipe import default_recipe
+from featviz.engine.slots import optimize_batch
 from featviz.network.googlenet_bvlc import GoogLeNetBvlc
 from featviz.network.network import Network
 from featviz.network.recording import Prefix
@@ -210,3 +214,104 @@ def test_rows_are_redirected_as_the_definition_does_it() -> None:
     _, gradient = both(mine, values)
     assert gradient[0].any()
     assert not gradient[2].any()
+
+
+def _gate(values: Tensor) -> Tensor:
+    return values.mean(dim=1, keepdim=True) * 2 - values
+
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    hidden = torch.jit.script(_gate)  # torch functions in there are not seen by a trace
+
+
+class HiddenReader(nn.Module):
+    """The rectifier's and the normalization's inputs are read again where no trace looks."""
+
+    def __init__(self, *, normalizes: bool) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            self.conv = nn.Conv2d(3, 4, 3)
+            self.norm = nn.BatchNorm2d(4) if normalizes else nn.ReLU()
+            self.last = nn.Conv2d(4, 2, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        raw = self.conv(images)
+        return self.last(self.norm(raw) + hidden(raw))
+
+
+class MadeKernel(nn.Module):
+    """A constant picture under a kernel that is made from the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("template", noise(1, 3, 9, 9, seed=5))
+        self.read = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        kernel = self.read(images).mean(dim=(2, 3))[0].view(4, 1, 1, 1).expand(4, 3, 1, 1)
+        return torch.relu(functional.conv2d(self.get_buffer("template"), kernel))
+
+
+class OtherNorm(nn.Module):
+    """`torch.batch_norm`, which has another order of arguments than torch.nn.functional's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.last = nn.Conv2d(4, 2, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.conv(images)
+        ones = torch.ones(4, dtype=maps.dtype)
+        maps = torch.batch_norm(
+            maps, ones, ones, ones, 2 * ones, training=False, momentum=0.1, eps=1e-5,
+            cudnn_enabled=False,
+        )  # fmt: skip
+        return self.last(torch.relu(maps))
+
+
+@pytest.mark.parametrize(
+    "module",
+    [HiddenReader(normalizes=True), HiddenReader(normalizes=False), MadeKernel(), OtherNorm()],
+    ids=["scripted, norm", "scripted, rectifier", "kernel", "torch.batch_norm"],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_a_trace_cannot_see_is_noticed(module: nn.Module) -> None:
+    network = network_of(perturbed(module), rows=12, columns=12)
+    images = noise(1, 3, 12, 12) * 0.2 + 0.5
+    plan = accelerated(network, 12, 12)
+    key = list(network.layers())[-1]
+    prefix = Prefix(network, [key], rows=12, columns=12)
+    assert_same(
+        lambda seen: prefix(seen, substitute=plan)[key], lambda seen: prefix(seen)[key], images
+    )
+
+
+def test_few_sizes_are_kept() -> None:
+    from featviz.engine.accelerated import MOST_SIZES, _known
+
+    network = network_of(Everything())
+    plans = [accelerated(network, 12 + extra, 10) for extra in range(MOST_SIZES + 2)]
+    assert len(_known[network]) == MOST_SIZES
+    assert accelerated(network, 12 + MOST_SIZES + 1, 10) is plans[-1]
+
+
+def test_tokens_before_the_batch_are_not_taken_for_pictures() -> None:
+    """Redirected gradients are told apart by picture; there they are left as they are."""
+
+    class TokensFirst(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 4, stride=4)
+            self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=False)
+            self.head = nn.Linear(8, 3)
+
+        def forward(self, images: Tensor) -> Tensor:
+            tokens = self.conv(images).flatten(2).permute(2, 0, 1)
+            return self.head(self.layer(tokens).mean(dim=0))
+
+    network = network_of(TokensFirst(), rows=16, columns=16, dtype=torch.float32)
+    asked = [default_recipe(network, Channel("head", i), steps=3) for i in range(2)]
+    assert optimize_batch(network, asked).is_finite.all()

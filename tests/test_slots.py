@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from networks import Everything, network_of
+from torch import nn
 
 from featviz.engine import slots
 from featviz.engine.execution import execution
@@ -20,6 +21,7 @@ from featviz.engine.slots import Slots, optimize_batch, stream
 from featviz.errors import NotAvailable
 from featviz.image.transforms import Jitter, Rotate, Stack
 from featviz.network.network import Network
+from featviz.network.zoo import load
 
 MOVING = Stack((Jitter(2), Rotate(8.0)))
 
@@ -243,3 +245,49 @@ def test_a_captured_step_makes_the_same_bits() -> None:
     recorded = dict(each for batch in stream(network, asked, 3, captures=True) for each in batch)
     for number in plain:
         assert_same(plain[number], recorded[number])
+
+
+class Fragile(nn.Module):
+    """A deeper layer whose gradient is NaN where its input is silent: 0 * infinity."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            self.a = nn.Conv2d(3, 4, 3, padding=1)
+            self.b = nn.Conv2d(4, 2, 1)
+        nn.init.constant_(self.a.bias, -0.2)  # type: ignore[arg-type]
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = torch.relu(self.a(images))
+        return self.b(maps / (maps.square().sum(dim=1, keepdim=True).sqrt() + 1e-3))
+
+
+def test_what_only_a_deeper_mate_asks_for_cannot_spoil_a_picture() -> None:
+    network = network_of(Fragile(), dtype=torch.float32)
+    mine = default_recipe(network, Channel("a", 1), steps=12)
+    deep = default_recipe(network, Channel("b", 1), steps=12)
+    among = optimize_batch(network, [deep, mine])
+    alone = optimize_batch(network, [mine, mine])
+    assert among.is_finite.tolist()[1]
+    assert torch.equal(among.images[1], alone.images[1])
+
+
+def test_a_dead_picture_does_not_depend_on_when_it_came() -> None:
+    """It stops on its plateau before it would be woken, and waits for the next look."""
+    network = load("planted")
+    settings = {"size": 48, "steps": 24, "stop": Plateau(12, 4, 1e-6)}
+    dead, live = (default_recipe(network, Channel("curve", i), **settings) for i in (25, 3))
+    first, later = (finished(network, asked, 1) for asked in ([dead, live], [live, dead]))
+    assert_same(first[0], later[1])
+    assert_same(first[1], later[0])
+
+
+def test_each_group_begins_with_the_slots_that_were_asked_for(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Exhausted(monkeypatch, most=1)
+    single = recipes(network, 2, steps=6)
+    four = default_recipe(network, Channel("third", 0) - Likeness("third"), count=4, steps=2)
+    made = list(rendered(network, [*single, four], 4))
+    assert [picture.execution.slots for picture in made] == [1, 1, 4, 4, 4, 4]

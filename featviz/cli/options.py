@@ -14,7 +14,13 @@ import click
 from featviz.engine.execution import DTYPES
 from featviz.engine.given import GivenImage
 from featviz.engine.objectives import Objective
-from featviz.engine.presets import PARAMETERIZATIONS, PRESETS, TRANSFORMS, adjusted
+from featviz.engine.presets import (
+    PARAMETERIZATIONS,
+    PRESETS,
+    TRANSFORMS,
+    adjusted,
+    transforms_under,
+)
 from featviz.engine.recipe import Adam, Plateau, Recipe, default_recipe
 from featviz.engine.render import DEFAULT_SLOTS
 from featviz.errors import Malformed
@@ -109,6 +115,9 @@ def recipe_of(network: Network, objective: Objective, options: Options) -> Recip
     settings = given(options, ("seed", "count"))
     if options["size"] not in (None, "auto"):
         settings["size"] = parse_size(options["size"])
+    moving = transforms_under(**given(options, ("preset", "transforms")))
+    if moving is not None:
+        settings["transforms"] = moving
     sign = -1 if options["negative"] else 1
     recipe = adjusted(
         default_recipe(network, sign * objective, **settings),

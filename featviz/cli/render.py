@@ -1,10 +1,12 @@
 """`featviz render`: pictures of some units, or of an expression, or again of a picture's recipe."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
+from featviz.atlas.writing import Writer
 from featviz.cli.options import (
     RECIPE_OPTIONS,
     Options,
@@ -83,9 +85,9 @@ def _render(name: str, wishes: tuple[str, ...], out: Path, options: Options) -> 
         **{name: place[name] for name in ("device", "dtype")},
         weights=options["weights"],
     )
-    with progress_bar(sum(counts)) as advance:
+    with progress_bar(sum(counts)) as advance, Writer(partial(_save, out=out)) as writer:
         for picture in render_each(network, recipes.values(), how, on_progress=advance):
-            _save(picture, out)
+            writer.put(picture)
 
 
 def _again(source: str, network: str | None, out: Path, options: Options) -> None:

@@ -7,6 +7,7 @@ batch wants, so that mates stay strangers to the bit.
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -19,8 +20,9 @@ from featviz.engine.operations import (
     Rectifier,
     ResponseNormalization,
 )
-from featviz.engine.redirect import bounds_of, redirected
+from featviz.engine.redirect import bounds_of, pictures_first, redirected
 from featviz.network.network import Network
+from featviz.network.recording import Prefix
 from featviz.network.trace import Operation, plain_name
 from featviz.network.watch import Watch
 from featviz.shapes import Flags
@@ -28,6 +30,8 @@ from featviz.shapes import Flags
 Rewrite = Convolution | Normalization | ResponseNormalization | Rectifier | None
 """What runs in place of an operation; None: nothing, its input is its result already."""
 
+MOST_SIZES = 8
+"""Picture sizes whose folded weights are kept, for each network."""
 FORGETFUL = frozenset({"conv2d", "batch_norm", "add", "linear"})
 """Operations whose gradient does not need their result, which may be overwritten."""
 
@@ -38,43 +42,95 @@ class Accelerated:
     """A `Substitute` for `Prefix`: cheaper operations by index and name, the others as they are."""
 
     def __init__(
-        self, rewrites: Mapping[tuple[int, str], Rewrite], redirects: Flags | None = None
+        self,
+        rewrites: Mapping[tuple[int, str], Rewrite],
+        pictures_first: frozenset[int],
+        redirects: Flags | None = None,
     ) -> None:
         self.rewrites = rewrites
+        self.pictures_first = pictures_first
         self.redirects = redirects
 
     def redirecting(self, rows: Flags) -> "Accelerated":
         """The same with redirected gradients of rectifiers in some rows of the batch."""
-        return Accelerated(self.rewrites, rows)
+        return Accelerated(self.rewrites, self.pictures_first, rows)
 
     def __call__(
         self, index: int, name: str, args: tuple[Any, ...], options: dict[str, Any]
     ) -> Tensor | None:
         key = index, plain_name(name)
+        redirects = self.redirects if index in self.pictures_first else None
         if key not in self.rewrites:
-            if self.redirects is None:
+            if redirects is None:
                 return None
-            return redirected(index, name, args, options, rows=self.redirects)
+            return redirected(index, name, args, options, rows=redirects)
         values = args[0] if args else options["input"]
         rewrite = self.rewrites[key]
         if rewrite is None:
             return values
-        return (
-            rewrite(values, self.redirects) if isinstance(rewrite, Rectifier) else rewrite(values)
-        )
+        if isinstance(rewrite, Rectifier):
+            return rewrite(values, redirects)
+        return rewrite(values)
 
 
 def accelerated(network: Network, rows: int, columns: int) -> Accelerated:
-    """The cheaper operations of a network at a picture size, found once. Raises what trace does."""
+    """The cheaper operations of a network at a picture size, found once and checked once.
+
+    Where one picture tells the network with them from the network as it is, none is used: what a
+    trace cannot see (a scripted function, a weight made from the picture) may read what they
+    leave out. Raises what trace does.
+    """
     sizes = _known.setdefault(network, {})
     if (rows, columns) not in sizes:
-        with torch.inference_mode(mode=False), torch.no_grad():
+        while len(sizes) >= MOST_SIZES:
+            del sizes[next(iter(sizes))]
+        with torch.inference_mode(mode=False):
             finder = _Finder(network, rows, columns)
             names = {each.index: each.name for each in finder.operations}
-            sizes[rows, columns] = Accelerated(
-                {(index, names[index]): each for index, each in finder.rewrites().items()}
+            first = pictures_first(finder.operations)
+            found = Accelerated(
+                {(index, names[index]): each for index, each in finder.rewrites().items()}, first
             )
+            is_equal = not found.rewrites or _is_equal(network, found, rows, columns)
+            sizes[rows, columns] = found if is_equal else Accelerated({}, first)
     return sizes[rows, columns]
+
+
+def _is_equal(network: Network, plan: Accelerated, rows: int, columns: int) -> bool:
+    """Whether all that can be addressed, and the gradient of the last, are the network's own."""
+    layers = network.layers(rows, columns)
+    last = max(layers, key=lambda key: layers[key].post)
+    prefix = Prefix(network, layers, rows=rows, columns=columns)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand((1, network.preprocessing.channels, rows, columns), generator=generator)
+    try:
+        with torch.enable_grad():
+            plain, expected = _said(network, prefix, None, noise, last)
+            fast, gradient = _said(network, prefix, plan, noise, last)
+    except (RuntimeError, TypeError):
+        return False
+    # Rounding grows through a network; what is wrong differs by a large part of its size.
+    is_same = all(_is_close(fast[key], plain[key], share=0.02) for key in plain)
+    return is_same and _is_close(gradient, expected, share=0.5)
+
+
+def _said(
+    network: Network, prefix: Prefix, plan: Accelerated | None, noise: Tensor, last: str
+) -> tuple[dict[str, Tensor], Tensor]:
+    images = noise.to(network.device).requires_grad_()
+    said = prefix(network.to_input(images), substitute=plan)
+    (gradient,) = torch.autograd.grad(said[last].float().square().mean(), images)
+    return {key: value.detach().double() for key, value in said.items()}, gradient.double()
+
+
+def _is_close(mine: Tensor, theirs: Tensor, *, share: float) -> bool:
+    """Whether tensors differ, in root mean square, by at most this share of their size.
+
+    Where theirs is not finite nothing can be told.
+    """
+    if not bool(theirs.isfinite().all()):
+        return True
+    return bool((mine - theirs).norm() <= share * theirs.norm() + 1e-9)
 
 
 class _Finder:
@@ -176,7 +232,8 @@ class _Calls(Watch):
             in_place = bool(options.get("inplace")) or name.endswith("_")
             self.rewrites[operation.index] = Rectifier(*bounds, overwrites=in_place)
         elif operation.name in _READ:
-            self.rewrites[operation.index] = _READ[operation.name](*args, **options)
+            with suppress(TypeError):  # another function of the same name, such as torch.batch_norm
+                self.rewrites[operation.index] = _READ[operation.name](*args, **options)
         elif operation.name == "pad":
             found = _padding(*args, **options)
             if found is not None:
@@ -187,7 +244,7 @@ def _calls(network: Network, rows: int, columns: int) -> _Calls:
     calls = _Calls(network.trace(rows, columns).operations)
     shape = (1, network.preprocessing.channels, rows, columns)
     pixels = network.to_input(torch.full(shape, 0.5, device=network.device))
-    with calls:
+    with calls, torch.no_grad():
         network.module(pixels)
     return calls
 

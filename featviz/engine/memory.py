@@ -28,32 +28,46 @@ def slots_within(network: Network, recipe: Recipe, budget_bytes: int | float, *,
 
 
 def bytes_of_a_place(network: Network, recipe: Recipe) -> int:
-    """What one step of one recipe keeps until its gradient is known, and its optimizer's state."""
+    """What one more recipe keeps until its gradient is known, with its optimizer's state."""
+    return _kept(network, recipe, 2) - _kept(network, recipe, 1)
+
+
+def _kept(network: Network, recipe: Recipe, places: int) -> int:
+    """Bytes that a step of so many recipes holds at the end of its forward pass."""
     kept: dict[int, int] = {}
-    weights = {each.untyped_storage().data_ptr() for each in network.module.parameters()}
 
     def keep(values: Tensor) -> Tensor:
         storage = values.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
+        kept[storage.data_ptr()] = storage.nbytes()
         return values
 
-    slots = Slots(network, recipe, 1)
-    slots.fill(deque([(0, recipe)]))
+    slots = Slots(network, recipe, places)
+    slots.fill(deque(enumerate([recipe] * places)))
+    slots.step()  # what is made once is not a row's
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda values: values):
         slots.step()
     return sum(kept.values()) + slots.state_bytes
 
 
-def free_bytes(device: torch.device) -> int:
-    """Memory that is free on a device, or in the machine."""
+def free_bytes(device: torch.device) -> int | float:
+    """Memory that is free on a device, or in the machine and its container."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
         words = Path("/proc/meminfo").read_text(encoding="ascii")
-        return int(re.search(r"MemAvailable:\s+(\d+)", words)[1]) * 1024  # type: ignore[index]
+        machine = int(re.search(r"MemAvailable:\s+(\d+)", words)[1]) * 1024  # type: ignore[index]
     except (OSError, TypeError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return min(machine, _left_in_container(Path("/sys/fs/cgroup")))
+
+
+def _left_in_container(folder: Path) -> int | float:
+    """What a container's limit leaves; infinite where there is none."""
+    try:
+        limit, used = ((folder / name).read_text() for name in ("memory.max", "memory.current"))
+        return max(0, int(limit) - int(used))
+    except (OSError, ValueError):
+        return float("inf")
 
 
 def parse_bytes(text: str) -> int:

@@ -164,8 +164,9 @@ class ResponseNormalization:
     k: float
 
     def __call__(self, values: Tensor) -> Tensor:
-        band = _band(values.shape[1], self.size, self.alpha / self.size, values.dtype)
-        result = _Response.apply(values, band.to(values.device), self.beta, self.k)
+        weight = self.alpha / self.size
+        band = _band(values.shape[1], self.size, weight, values.dtype, values.device)
+        result = _Response.apply(values, band, self.beta, self.k)
         assert isinstance(result, Tensor)
         return result
 
@@ -202,13 +203,15 @@ def _negative_power(base: Tensor, beta: float, *, spare: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def _band(channels: int, size: int, weight: float, dtype: torch.dtype) -> Tensor:
+def _band(
+    channels: int, size: int, weight: float, dtype: torch.dtype, device: torch.device
+) -> Tensor:
     """A 1x1 kernel that sums `size` channels around each, times `weight`."""
     at = torch.arange(channels)
     ahead = at[None] - at[:, None]
     inside = (ahead >= -(size // 2)) & (ahead <= (size - 1) // 2)
     with torch.inference_mode(mode=False):
-        return (inside.to(dtype) * weight)[:, :, None, None].clone()
+        return (inside.to(device, dtype) * weight)[:, :, None, None].clone()
 
 
 @dataclass(frozen=True)

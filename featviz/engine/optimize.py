@@ -1,6 +1,6 @@
 """The reference loop: what featviz does to make one recipe's pictures, readable in one sitting.
 
-This is the definition. The batched loop in `batch` is tested equal to it.
+This is the definition. The batched loop in `slots` is tested equal to it.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from featviz.engine.recipe import Recipe
-from featviz.engine.redirect import redirected
+from featviz.engine.redirect import redirecting
 from featviz.engine.seen import see
 from featviz.engine.start import starting_parameters
 from featviz.engine.waking import loud_parameters, network_part, wakes
@@ -48,6 +48,7 @@ def optimize(
     rows, columns = recipe.transforms.output_size(recipe.shape.rows, recipe.shape.columns)
     prefix = Prefix(network, recipe.objective.layers, rows=rows, columns=columns)
 
+    redirects = redirecting(network.trace(rows, columns).operations)
     heard: list[PerImage] = []
 
     for number in range(recipe.steps):
@@ -61,7 +62,7 @@ def optimize(
         steps = torch.full_like(seeds, number)
         images = recipe.parameterization.decode(parameters)
         shown = recipe.transforms.apply(images, recipe.transforms.draw(seeds, steps))
-        substitute = redirected if number < recipe.redirected_steps else None
+        substitute = redirects if number < recipe.redirected_steps else None
         recorded = prefix(network.to_input(shown), substitute=substitute)
         seen = see(recorded, prefix.layers, images, count=recipe.count)
         values = recipe.objective(seen)

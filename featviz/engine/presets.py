@@ -23,6 +23,13 @@ PRESETS: Mapping[str, Callable[[Recipe], Recipe]] = MappingProxyType(
 )
 
 
+def transforms_under(preset: str = "default", transforms: str | None = None) -> Stack | None:
+    """The transforms that the words stand for; None for the default's. Raises UnknownName."""
+    if transforms is not None:
+        return _named("transforms", transforms, TRANSFORMS)()
+    return lucid() if preset == "lucid" else None
+
+
 def adjusted(
     recipe: Recipe,
     *,

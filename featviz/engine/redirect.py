@@ -7,11 +7,14 @@ range (below 0 and down, or above 6 and up). Each picture on its own; nothing le
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from featviz.network.recording import Substitute
+from featviz.network.trace import Operation
 from featviz.shapes import Flags
 
 RECTIFIERS = {"relu": (0.0, math.inf), "relu_": (0.0, math.inf), "relu6": (0.0, 6.0)}
@@ -40,6 +43,24 @@ def redirected(
     if options.get("inplace") or name.endswith("_"):
         return values.copy_(result)
     return result
+
+
+def pictures_first(operations: Iterable[Operation]) -> frozenset[int]:
+    """Operations of a trace (of one picture) whose first axis is the picture; in others, such as
+    tokens that come before the batch, one picture's gradient cannot be told from the others'."""
+    return frozenset(each.index for each in operations if each.shape[:1] == (1,))
+
+
+def redirecting(operations: Iterable[Operation]) -> Substitute:
+    """A `Substitute` that redirects every rectifier whose first axis is the picture."""
+    known = pictures_first(operations)
+
+    def substitute(
+        index: int, name: str, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> Tensor | None:
+        return redirected(index, name, args, options) if index in known else None
+
+    return substitute
 
 
 def bounds_of(

@@ -17,7 +17,7 @@ from featviz.engine.expressions import is_expression, parse_objective
 from featviz.engine.memory import MOST_OF_FREE, free_bytes, slots_within
 from featviz.engine.objectives import of_unit
 from featviz.engine.picture import Picture, Pictures, Verdict
-from featviz.engine.presets import adjusted
+from featviz.engine.presets import adjusted, transforms_under
 from featviz.engine.recipe import Recipe, default_recipe
 from featviz.engine.slots import Finished, stream
 from featviz.errors import DoesNotFit, FeatvizError, Malformed, NotAvailable, UnknownName
@@ -102,12 +102,21 @@ def fitting_slots(
     least = max((recipe.count for recipe in recipes), default=1)
     if wanted <= least:
         return wanted
+    if dtype not in DTYPES:
+        raise UnknownName("dtype", dtype, DTYPES)
+    for recipe in recipes:
+        _check_network(network, recipe)
     placed = network.at(check_device(device), DTYPES[dtype])
     largest = max(
         recipes, key=lambda each: (each.shape.rows * each.shape.columns, check(placed, each))
     )
     budget = MOST_OF_FREE * free_bytes(placed.device) if memory is None else memory
-    return max(least, slots_within(placed, largest, budget, most=wanted))
+    try:
+        return max(least, slots_within(placed, largest, budget, most=wanted))
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return least
 
 
 def recipes_of(network: Network, wish: Wish, **settings: Any) -> list[Recipe]:
@@ -116,10 +125,13 @@ def recipes_of(network: Network, wish: Wish, **settings: Any) -> list[Recipe]:
         return [wish]
     words = {name: settings[name] for name in WORDS if isinstance(settings.get(name), str)}
     values = {name: value for name, value in settings.items() if name not in words}
+    moving = transforms_under(words.get("preset", "default"), words.get("transforms"))
+    if moving is not None:  # known before the size is chosen
+        values.setdefault("transforms", moving)
     recipes = [default_recipe(network, each, **values) for each in objectives_of(network, wish)]
     if not words:
         return recipes
-    kept = [name for name in values if name != "size"]  # a preset does not undo what is given
+    kept = [name for name in settings if name not in (*words, "size")]  # no preset undoes them
     return [
         replace(adjusted(each, **words), **{name: getattr(each, name) for name in kept})
         for each in recipes
@@ -176,8 +188,9 @@ def render_each(
     """
     placed = network.at(check_device(how.device), DTYPES[how.dtype])
     judge = network.at(check_device(how.device), torch.float32)
+    asked = how
     for group in _planned(placed, recipes, how):
-        left = dict(enumerate(group))
+        left, how = dict(enumerate(group)), asked
         while left:
             try:
                 for number, pictures in _made(
@@ -276,18 +289,22 @@ def _planned(network: Network, recipes: Iterable[Recipe], how: Execution) -> lis
     """Recipes of one key together, shallow prefixes first, so that neighbours need like depths."""
     by_key: dict[Hashable, list[tuple[int, Recipe]]] = {}
     for recipe in {recipe.digest: recipe for recipe in recipes}.values():
-        if recipe.network != network.fingerprint:
-            raise DoesNotFit(
-                f"a recipe for {recipe.network_name}",
-                got=f"network {network.name} with fingerprint {network.fingerprint}",
-                expected=recipe.network,
-            )
+        _check_network(network, recipe)
         _per_batch(recipe, how)
         by_key.setdefault(batch_key(recipe), []).append((check(network, recipe), recipe))
     return [
         [recipe for _, recipe in sorted(members, key=lambda member: member[0])]
         for members in by_key.values()
     ]
+
+
+def _check_network(network: Network, recipe: Recipe) -> None:
+    if recipe.network != network.fingerprint:
+        raise DoesNotFit(
+            f"a recipe for {recipe.network_name}",
+            got=f"network {network.name} with fingerprint {network.fingerprint}",
+            expected=recipe.network,
+        )
 
 
 def _pictures(

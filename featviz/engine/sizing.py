@@ -44,7 +44,10 @@ def _field_px(network: Network, layer: str) -> tuple[float, float]:
     """The field of a layer's middle neuron, measured once."""
     fields = _known.setdefault(network, {})
     if layer not in fields:
-        fields[layer] = _measured_px(network, layer)
+        try:
+            fields[layer] = _measured_px(network, layer)
+        except (AssertionError, RuntimeError, ValueError):  # a network that refuses NaN
+            fields[layer] = float(network.size[0]), float(network.size[1])
     return fields[layer]
 
 

@@ -24,7 +24,7 @@ from featviz.engine.stopping import Stopping
 from featviz.engine.waking import loud_parameters, wakes
 from featviz.network.network import Network
 from featviz.network.recording import Prefix
-from featviz.shapes import Images
+from featviz.shapes import Flags, Images
 
 CHECK_EVERY = 16
 """Steps between looks at whether a row has stopped early: the only synchronisation of the loop."""
@@ -164,7 +164,7 @@ class Slots:
         parameters = self._parameters.detach().requires_grad_()
         images = first.parameterization.decode(parameters)
         shown = shown_to(self.network, first, images, self._seeds, stopping.numbers)
-        recorded = ready.prefix(shown, substitute=substitute)
+        recorded = ready.prefix(shown, substitute=substitute, deeper=ready.deeper)
         seen = see(recorded, ready.prefix.layers, images, count=first.count)
         heard, looked = ready.program.parts(seen)
         values = heard + looked
@@ -229,7 +229,7 @@ class Slots:
                 continue
             rows = self._rows_of(place)
             asleep = torch.zeros_like(self._stopping.runs)
-            asleep[rows] = ~self._stopping.moved[rows]
+            asleep[rows] = ~self._stopping.moved[rows] & self._stopping.runs[rows]
             loud = loud_parameters(recipe, self._seeds[rows], dtype=self._dtype)
             self._ascent.restart(self._parameters, self._spread(loud, rows), asleep)
 
@@ -248,7 +248,7 @@ class Slots:
             new = _Ready.of(self.network, self._places)
             old, self._is_stale = self._ready, False
             is_alike = old is not None and old.prefix.wanted == new.prefix.wanted
-            if old is None or not is_alike or not old.program.takes_over(new.program):
+            if old is None or not is_alike or not old.takes_over(new):
                 self._ready = new
                 if self._captures is not None:
                     self._captures.forget()
@@ -263,6 +263,16 @@ class _Ready:
     prefix: Prefix
     program: Program
     accelerated: Accelerated
+    deeper: dict[int, Flags]
+    """For operations that are read on the way: which rows need what lies beyond them."""
+
+    def takes_over(self, other: "_Ready") -> bool:
+        """See `Program.takes_over`."""
+        if self.deeper.keys() != other.deeper.keys() or not self.program.takes_over(other.program):
+            return False
+        for index, rows in self.deeper.items():
+            rows.copy_(other.deeper[index])
+        return True
 
     @classmethod
     def of(cls, network: Network, recipes: Sequence[Recipe]) -> "_Ready":
@@ -276,5 +286,23 @@ class _Ready:
             device=network.device,
         )
         return cls(
-            prefix, program(recipes, prefix, like=canvas), accelerated(network, rows, columns)
+            prefix,
+            program(recipes, prefix, like=canvas),
+            accelerated(network, rows, columns),
+            _deeper(prefix, recipes, network.device),
         )
+
+
+def _deeper(prefix: Prefix, recipes: Sequence[Recipe], device: torch.device) -> dict[int, Flags]:
+    """Which rows of a batch need more of the network than each operation that it reads."""
+    place = {key: index for index, (_, keys) in prefix.wanted.operations.items() for key in keys}
+    depths = [
+        max((place[key] for key in recipe.objective.layers), default=-1)
+        for recipe in recipes
+        for _ in range(recipe.count)
+    ]
+    return {
+        index: torch.tensor([depth > index for depth in depths], device=device)
+        for index in prefix.wanted.operations
+        if any(depth <= index for depth in depths) and index != prefix.wanted.last
+    }

@@ -40,7 +40,7 @@ class Stopping:
     def hear(self, values: PerImage) -> None:
         """Takes in what the network says at a step."""
         self._first.copy_(torch.where(self.numbers == 0, values, self._first))
-        self.moved |= values != self._first
+        self.moved |= (values != self._first) & self.runs
 
     def see(self, values: PerImage, is_finite: Flags) -> Flags:
         """Takes in a step's values, and whether they and their gradients are numbers.

@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from featviz.errors import DoesNotFit
 from featviz.network.network import Network
 from featviz.network.trace import plain_name
 from featviz.network.watch import Watch
+from featviz.shapes import Flags
 
 Substitute = Callable[[int, str, tuple[Any, ...], dict[str, Any]], Tensor | None]
 """Given an operation's index, name and arguments: its result computed in another way, or None."""
@@ -55,8 +57,10 @@ class Recorder(Watch):
         *,
         stops: bool,
         substitute: Substitute | None = None,
+        deeper: Mapping[int, Flags] | None = None,
     ) -> None:
         super().__init__()
+        self.deeper = deeper or {}
         self.wanted = wanted
         self.values = values
         self.stops = stops
@@ -83,9 +87,9 @@ class Recorder(Watch):
 
     def seen(
         self, index: int, name: str, args: tuple[Any, ...], options: dict[str, Any], result: Tensor
-    ) -> None:
+    ) -> Tensor | None:
         if index not in self.wanted.operations:
-            return
+            return None
         expected, keys = self.wanted.operations[index]
         if plain_name(name) != expected:
             raise DoesNotFit(
@@ -98,6 +102,26 @@ class Recorder(Watch):
         self.values.update(dict.fromkeys(keys, value))
         if is_end:
             raise _Enough
+        if index not in self.deeper:
+            return None
+        passed = _Passed.apply(result, self.deeper[index])
+        assert isinstance(passed, Tensor)
+        return passed
+
+
+class _Passed(torch.autograd.Function):
+    """A copy that some rows' gradients do not come back through, whatever lies beyond."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, rows: Flags) -> Tensor:
+        ctx.save_for_backward(rows)
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (rows,) = ctx.saved_tensors
+        (gradient,) = gradients
+        return torch.where(rows.view(-1, *[1] * (gradient.ndim - 1)), gradient, 0), None
 
 
 class Prefix:
@@ -120,13 +144,23 @@ class Prefix:
         """The index of the last operation that runs."""
         return self.wanted.last
 
-    def __call__(self, seen: Tensor, *, substitute: Substitute | None = None) -> dict[str, Tensor]:
-        """The values of the read points for a network input; nothing after the last is computed."""
+    def __call__(
+        self,
+        seen: Tensor,
+        *,
+        substitute: Substitute | None = None,
+        deeper: Mapping[int, Flags] | None = None,
+    ) -> dict[str, Tensor]:
+        """The values of the read points for a network input; nothing after the last is computed.
+
+        `deeper`: by operation, which rows go on from there; the gradient of the others ends there,
+        and cannot be spoilt (0 * infinity is NaN) by what only their mates asked for.
+        """
         values: dict[str, Tensor] = {}
         if not self.layers:
             return values
         try:
-            with Recorder(self.wanted, values, stops=True, substitute=substitute):
+            with Recorder(self.wanted, values, stops=True, substitute=substitute, deeper=deeper):
                 self.network.module(seen)
         except _Enough:
             return values

@@ -33,7 +33,9 @@ class Watch(TorchFunctionMode):
         if isinstance(result, Tensor) and result.is_floating_point():
             index = self.count
             self.count += 1
-            self.seen(index, name, args, options, result)
+            replaced = self.seen(index, name, args, options, result)
+            if replaced is not None:
+                return replaced
         return result
 
     @abstractmethod
@@ -49,5 +51,6 @@ class Watch(TorchFunctionMode):
     @abstractmethod
     def seen(
         self, index: int, name: str, args: tuple[Any, ...], options: dict[str, Any], result: Tensor
-    ) -> None:
-        """Called after each operation that returned a floating-point tensor."""
+    ) -> Tensor | None:
+        """Called after each operation that returned a floating-point tensor; what it returns, if
+        anything, the network gets in its place."""
