@@ -179,9 +179,9 @@ def test_errors_of_the_network_come_through() -> None:
     for attempt in (lambda: prefix(shown), lambda: network(pictures(1))):
         with record(network, ["first"]), pytest.raises(RuntimeError, match="so to say"):
             attempt()
-    module.limit = module.passes + 3
+    module.limit = module.passes + 6
     with pytest.raises(RuntimeError, match="so to say"):
-        render(network, Channel("third", 1), steps=8)
+        render(network, Channel("third", 1), steps=8, size=(12, 10))
     assert hooks_of(module) == 0
 
 

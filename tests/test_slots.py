@@ -132,7 +132,7 @@ class Exhausted:
         step = Slots.step
 
         def limited(made: Slots) -> None:
-            if made.occupied and len(made._places) > most and made._steps_done == 2:
+            if made.occupied and made._open > most and made._steps_done == 2:
                 self.raised += 1
                 raise torch.OutOfMemoryError("CUDA out of memory")
             step(made)
@@ -164,7 +164,7 @@ def test_pictures_finished_before_memory_ran_out_are_kept(
     step, steps = Slots.step, []
 
     def limited(made: Slots) -> None:
-        steps.append(len(made._places))
+        steps.append(made._open)
         if len(steps) == 8:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to")
         step(made)

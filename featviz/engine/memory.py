@@ -29,7 +29,7 @@ def slots_within(network: Network, recipe: Recipe, budget_bytes: int | float, *,
 
 def bytes_of_a_place(network: Network, recipe: Recipe) -> int:
     """What one more recipe keeps until its gradient is known, with its optimizer's state."""
-    return _kept(network, recipe, 2) - _kept(network, recipe, 1)
+    return _kept(network, recipe, 3) - _kept(network, recipe, 2)
 
 
 def _kept(network: Network, recipe: Recipe, places: int) -> int:

@@ -19,7 +19,7 @@ from featviz.engine.objectives import of_unit
 from featviz.engine.picture import Picture, Pictures, Verdict
 from featviz.engine.presets import adjusted, transforms_under
 from featviz.engine.recipe import Recipe, default_recipe
-from featviz.engine.slots import Finished, stream
+from featviz.engine.slots import Finished, at_least, stream
 from featviz.errors import DoesNotFit, FeatvizError, Malformed, NotAvailable, UnknownName
 from featviz.network.network import Network
 
@@ -230,12 +230,13 @@ def _made(
     """The pictures of each recipe, by its number; recipes are of one `batch_key`."""
     numbers, wanted = list(recipes), list(recipes.values())
     places, share = _per_batch(wanted[0], how), 1 / wanted[0].steps
+    rows_of_scores = at_least(wanted[0], places)
     report = None if on_progress is None else lambda rows: on_progress(rows * share)
     with reproducible():
         for batch in stream(network, wanted, places, captures=captures, on_step=report):
             ended = [(wanted[number], finished) for number, finished in batch]
             pixels = hwc_uint8_from_images(torch.cat([each.images for _, each in ended]))
-            scores = _scores(judge, [recipe for recipe, _ in ended], pixels, places)
+            scores = _scores(judge, [recipe for recipe, _ in ended], pixels, rows_of_scores)
             at = 0
             for (number, finished), (recipe, _) in zip(batch, ended, strict=True):
                 rows = slice(at, at + recipe.count)

@@ -29,6 +29,9 @@ from featviz.shapes import Flags, Images
 CHECK_EVERY = 16
 """Steps between looks at whether a row has stopped early: the only synchronisation of the loop."""
 
+LEAST_ROWS = 2
+"""A batch of one takes other kernels, which round otherwise, than every larger one."""
+
 OnStep = Callable[[int], None]
 """Told after each step how many pictures were in work."""
 
@@ -92,6 +95,11 @@ def optimize_batch(
     )
 
 
+def at_least(recipe: Recipe, places: int) -> int:
+    """The places, or as many as make LEAST_ROWS rows."""
+    return max(places, -(-LEAST_ROWS // recipe.count))
+
+
 class Slots:
     """The rows of a batch: their parameters, optimizer states, courses, and who is in them.
 
@@ -103,6 +111,9 @@ class Slots:
     ) -> None:
         self.network = network
         self.first = first
+        self._open = places
+        """The first so many places are given to recipes; a further one only fills the batch."""
+        places = at_least(first, places)
         self._places: list[Recipe] = [first] * places
         self._numbers = [0] * places
         """Which recipe of the stream each place has."""
@@ -137,7 +148,7 @@ class Slots:
 
     def fill(self, queue: "deque[tuple[int, Recipe]]") -> bool:
         """Gives free places to the next recipes; False when there is no work left."""
-        for place, age in enumerate(self._ages):
+        for place, age in enumerate(self._ages[: self._open]):
             if age is None and queue:
                 self._put(place, *queue.popleft())
         return any(age is not None for age in self._ages)
