@@ -51,7 +51,7 @@ class AtlasConfig(BaseModel):
     learning_rate: float = Field(default=Adam.learning_rate, gt=0)
     transforms: Annotated[str, one_of(TRANSFORMS)] = "standard"
     preset: Annotated[str, one_of(PRESETS)] = "default"
-    """fast: 48 steps; lucid: Lucid's steps, learning rate, transforms and noise; where the file
+    """fast: 40 steps; lucid: Lucid's steps, learning rate, transforms and noise; where the file
     gives no others."""
     seed: int = Field(default=Recipe.seed, ge=0)
     slots: int = Field(default=DEFAULT_SLOTS["cpu"], ge=1)

@@ -210,11 +210,11 @@ def _size(
 
 
 def fast_preset(recipe: Recipe) -> Recipe:
-    """The same picture in 48 steps: for looking at many units, not for the best of each.
+    """The same picture in 40 steps: for looking at many units, not for the best of each.
 
     Source: our own trials (LOG.md).
     """
-    return replace(recipe, steps=48)
+    return replace(recipe, steps=40)
 
 
 def lucid_preset(recipe: Recipe) -> Recipe:
