@@ -59,7 +59,7 @@ def main() -> None:
     summary = {name: _summary([r for r in rows if r["network"] == name]) for name in networks}
     summary["all"] = _summary(rows)
     _print(rows, summary)
-    kept = ("size", "steps", "slots", "peer_steps", "variant", "threads")
+    kept = ("size", "steps", "slots", "peer_steps", "variant", "threads", "note")
     content = {
         "settings": {name: getattr(options, name) for name in kept}
         | {"peer": PINNED, "references": "photographs" if options.images else "pink noise"},
@@ -84,6 +84,7 @@ def _options() -> argparse.Namespace:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--only-collect", action="store_true", help="Lucent's side, no scores")
     which.add_argument("--only-cached", action="store_true", help="units that Lucent has done")
+    parser.add_argument("--note", default="", help="on the conditions; goes into the result")
     parser.add_argument("--out", type=Path, help="[benchmarks/results/peers-DATE.json]")
     return parser.parse_args()
 

@@ -103,7 +103,9 @@ def _peers() -> str:
             "passes of the network a unit, ours and Lucent's; Lucent's CPU time by ours; medians "
             "over units of our score by Lucent's: as each tool shows its 128 px picture to the "
             "network (Lucent enlarges it to 224), under held-out changes, and with both enlarged "
-            "to 224; the median rank of the unit in its layer, ours and Lucent's.\n\n"
+            "to 224; the median rank of the unit in its layer, ours and Lucent's. "
+            + settings.get("note", "")
+            + "\n\n"
             + _table(head, rows)
         )
     return "\n\n".join(parts)
