@@ -21,6 +21,7 @@ from featviz.engine.operations import (
     ResponseNormalization,
 )
 from featviz.engine.redirect import bounds_of, pictures_first, redirected
+from featviz.image.seeds import uniform
 from featviz.network.network import Network
 from featviz.network.recording import Prefix
 from featviz.network.trace import Operation, plain_name
@@ -101,8 +102,9 @@ def _is_equal(network: Network, plan: Accelerated, rows: int, columns: int) -> b
     layers = network.layers(rows, columns)
     last = max(layers, key=lambda key: layers[key].post)
     prefix = Prefix(network, layers, rows=rows, columns=columns)
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.rand((1, network.preprocessing.channels, rows, columns), generator=generator)
+    channels, first = network.preprocessing.channels, torch.zeros(1, dtype=torch.int64)
+    values = uniform(first, first, purpose="check", count=channels * rows * columns)
+    noise = values.float().view(1, channels, rows, columns)
     try:
         with torch.enable_grad():
             plain, expected = _said(network, prefix, None, noise, last)
