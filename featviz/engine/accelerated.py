@@ -109,6 +109,8 @@ def _is_equal(network: Network, plan: Accelerated, rows: int, columns: int) -> b
         with torch.enable_grad():
             plain, expected = _said(network, prefix, None, noise, last)
             fast, gradient = _said(network, prefix, plan, noise, last)
+    except torch.OutOfMemoryError:
+        raise
     except (RuntimeError, TypeError):
         return False
     # Rounding grows through a network; what is wrong differs by a large part of its size.

@@ -46,9 +46,9 @@ def render(
 
     `what`: one or several of a selection ("blocks.4:17", "blocks.2:0-15"), an expression
     ("channel(blocks.4, 7) - 0.5 * channel(blocks.4, 3)"), an objective or a recipe. `settings`
-    are fields of Recipe and `size` (pixels); they do not touch whole recipes. As words:
+    are fields of Recipe and `size` (pixels, or "auto"); they do not touch whole recipes. As words:
     `transforms` "standard", "strong", "lucid" or "none", `parameterization` "fourier" or "pixel",
-    and `preset` "lucid", under which other settings still count.
+    and `preset` "fast" or "lucid", under which other settings still count.
 
     `slots`: rows of a batch; by default the number of pictures, at most DEFAULT_SLOTS of the
     device, where no recipe counts more, and as many as fit into `memory` bytes (most of what is
