@@ -291,3 +291,12 @@ def test_each_group_begins_with_the_slots_that_were_asked_for(
     four = default_recipe(network, Channel("third", 0) - Likeness("third"), count=4, steps=2)
     made = list(rendered(network, [*single, four], 4))
     assert [picture.execution.slots for picture in made] == [1, 1, 4, 4, 4, 4]
+
+
+def test_a_slot_alone_rounds_as_in_a_batch() -> None:
+    """One row would take other kernels; two run instead."""
+    real = load()
+    recipe = default_recipe(real, Channel("blocks.3", 1), size=64, steps=6)
+    alone, among = optimize_batch(real, [recipe]), optimize_batch(real, [recipe, recipe])
+    assert torch.equal(alone.images[0], among.images[0])
+    assert torch.equal(alone.course[:, 0], among.course[:, 0])
