@@ -293,10 +293,11 @@ def test_each_group_begins_with_the_slots_that_were_asked_for(
     assert [picture.execution.slots for picture in made] == [1, 1, 4, 4, 4, 4]
 
 
-def test_a_slot_alone_rounds_as_in_a_batch() -> None:
-    """One row would take other kernels; two run instead."""
-    real = load()
-    recipe = default_recipe(real, Channel("blocks.3", 1), size=64, steps=6)
-    alone, among = optimize_batch(real, [recipe]), optimize_batch(real, [recipe, recipe])
-    assert torch.equal(alone.images[0], among.images[0])
-    assert torch.equal(alone.course[:, 0], among.course[:, 0])
+def test_a_slot_alone_is_one_of_two_rows(network: Network) -> None:
+    """One row would take other kernels, which round otherwise; the second row is given to nobody."""
+    asked = recipes(network, 3, steps=2)
+    made = Slots(network, asked[0], 1)
+    queue = slots.deque(enumerate(asked))
+    assert made.fill(queue)
+    assert len(made._parameters) == 2
+    assert (made.occupied, len(queue)) == (1, 2)
