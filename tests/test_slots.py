@@ -294,7 +294,7 @@ def test_each_group_begins_with_the_slots_that_were_asked_for(
 
 
 def test_a_slot_alone_is_one_of_two_rows(network: Network) -> None:
-    """One row would take other kernels, which round otherwise; the second row is given to nobody."""
+    """One row would take kernels that round otherwise; the second is given to nobody."""
     asked = recipes(network, 3, steps=2)
     made = Slots(network, asked[0], 1)
     queue = slots.deque(enumerate(asked))
