@@ -12,6 +12,11 @@ pictures = featviz.render(network, "blocks.4:17", size=128)
 pictures[0].save("17.png")
 """
 
+import os
+
+# Read at the first matrix product: without it a row's last bits depend on its place in memory.
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+
 from featviz.engine.algebra import Objective
 from featviz.engine.custom import objective
 from featviz.engine.fading import interpolation

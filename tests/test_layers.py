@@ -204,6 +204,35 @@ def test_vit_has_tokens() -> None:
     assert totals(found).units == 192 + 12 * (576 + 192 + 768 + 192) + 1000
 
 
+def test_linear_layers_inside_torch_attention_are_units() -> None:
+    module = torchvision.models.VisionTransformer(32, 8, 2, 2, hidden_dim=12, mlp_dim=20)
+    _, found = traced(module, 1, 3, 32, 32)
+    counted = totals(found)
+    # patches; in_proj, out_proj, two of the MLP in 2 blocks; head
+    assert counted.units == 12 + 2 * (36 + 12 + 20 + 12) + 1000
+    assert counted.neurons == 16 * 12 + 17 * 2 * (36 + 12 + 20 + 12) + 1000
+    assert counted.parameters == (
+        12 * (192 + 1) + 2 * (36 * 13 + 12 * 13 + 20 * 13 + 12 * 21) + 1000 * 13
+    )
+    inside = "encoder.layers.encoder_layer_1.self_attention"
+    assert found[f"{inside}.in_proj"].sites == found[f"{inside}.out_proj"].sites == (17,)
+    assert (found[f"{inside}.in_proj"].kind, found[f"{inside}.in_proj"].pre) == ("linear", None)
+
+
+def test_linear_layers_of_attention_windows_are_units() -> None:
+    module = torchvision.models.SwinTransformer(
+        [4, 4], 8, [2, 2], [2, 2], window_size=[2, 2], num_classes=3
+    )
+    _, found = traced(module, 1, 3, 32, 32)
+    first, second = (8, 64), (16, 16)  # features, tokens of the two stages
+    # patches; qkv, proj, two of the MLP in 2 blocks a stage; what merges patches; head
+    assert totals(found).neurons == (
+        8 * 64 + 2 * sum((3 + 1 + 4 + 1) * width * count for width, count in (first, second))
+        + 16 * 16 + 3
+    )  # fmt: skip
+    assert totals(found).units == 8 + 2 * 9 * (8 + 16) + 16 + 3
+
+
 class ChannelsLast(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -352,20 +381,3 @@ def test_what_is_mixed_is_nobodys_own(join: Callable[[Tensor, Tensor], Tensor]) 
     observed, found = traced(Two(join), 1, 3, 4, 4)
     assert operation_names(observed, found["one"]) == (None, "conv2d")
     assert found["pool"].sources == ()
-
-
-def test_rearranged_batches_and_attention_maps_are_not_addressable() -> None:
-    class Windows(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inside = nn.Linear(8, 8)
-            self.softmax = nn.Softmax(-1)
-            self.after = nn.Linear(8, 8)
-
-        def forward(self, x: Tensor) -> Tensor:
-            y = self.inside(x.reshape(-1, 4, 8))  # two windows a picture
-            weights = self.softmax(y @ y.transpose(1, 2))
-            return self.after((weights @ y).reshape(x.shape))
-
-    _, found = traced(Windows(), 1, 8, 8)
-    assert list(found) == ["after"]

@@ -24,8 +24,8 @@ from featviz.engine.redirect import bounds_of, pictures_first, redirected
 from featviz.image.seeds import uniform
 from featviz.network.network import Network
 from featviz.network.recording import Prefix
-from featviz.network.trace import Operation, plain_name
-from featviz.network.watch import Watch
+from featviz.network.trace import Operation
+from featviz.network.watch import Watch, plain_name
 from featviz.shapes import Flags
 
 Rewrite = Convolution | Normalization | ResponseNormalization | Rectifier | None

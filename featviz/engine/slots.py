@@ -306,7 +306,8 @@ class _Ready:
 
 def _deeper(prefix: Prefix, recipes: Sequence[Recipe], device: torch.device) -> dict[int, Flags]:
     """Which rows of a batch need more of the network than each operation that it reads."""
-    place = {key: index for index, (_, keys) in prefix.wanted.operations.items() for key in keys}
+    wanted = prefix.wanted.operations
+    place = {key: index for index, reading in wanted.items() for key in reading.keys}
     depths = [
         max((place[key] for key in recipe.objective.layers), default=-1)
         for recipe in recipes
@@ -314,6 +315,6 @@ def _deeper(prefix: Prefix, recipes: Sequence[Recipe], device: torch.device) -> 
     ]
     return {
         index: torch.tensor([depth > index for depth in depths], device=device)
-        for index in prefix.wanted.operations
+        for index in wanted
         if any(depth <= index for depth in depths) and index != prefix.wanted.last
     }

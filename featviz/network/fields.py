@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from featviz.network.layers import layers
-from featviz.network.trace import plain_name, trace, undisturbed
-from featviz.network.watch import Watch
+from featviz.network.trace import trace, undisturbed
+from featviz.network.watch import Watch, plain_name
 
 _FIRST_LENGTH_PX = 256
 _BREADTHS_PX = (1, 8, 16, 32, 64, 128, 256)

@@ -4,6 +4,7 @@ A *unit layer* is one convolution or linear layer; each of its output channels i
 Every other module whose output has channels is a *view*, addressable by the same names.
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from operator import itemgetter
 
 from torch import Tensor, nn
 
+from featviz.network.places import Place
 from featviz.network.trace import INPUT, Operation, Trace
 
 
@@ -21,6 +23,9 @@ def _words(text: str) -> frozenset[str]:
 
 _CONVOLUTIONS = _words("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d")
 _WEIGHTED = _CONVOLUTIONS | {"linear"}
+_OF_MODULE = _words("weight_orig weight_g weight_v")
+"""What torch's older normalizations make a module's weight of."""
+_PARAMETRIZATION = re.compile(r"parametrizations\.(\w+)\.original\d*$")
 _NORMALIZATIONS = _words(
     "batch_norm group_norm instance_norm layer_norm local_response_norm rms_norm"
 )
@@ -66,21 +71,30 @@ class Layer:
     is_view: bool
     channels: int
     sites: tuple[int, ...]
-    """Size of the map: (rows, columns), (tokens,), or () for features."""
+    """Size of the map: (rows, columns), (tokens,), or () for features; where `place` is not None
+    (tokens,), which are all sites of a picture in the result's own order."""
     positions: int
     """Sites, of a unit layer summed over all calls that use its weights."""
     channel_dim: int
     """Axis of the channels: 1 for maps and features, 2 for (batch, token, feature), 3 for maps
-    whose channels come last."""
+    whose channels come last; as read, by picture, where `place` is not None."""
     post: int
     """Operation to read: after the layer's own normalization and nonlinearity."""
     pre: int | None
     """Operation whose result enters the layer's own nonlinearity; None if it has none."""
     parameters: int
     """Weights and biases of a unit layer, its normalization's not counted; 0 for views."""
+    place: Place | None = None
+    """Where the operation's result has the pictures, if they do not have its first axis."""
+    result_dim: int = 1
+    """Axis of the channels in that result."""
     sources: tuple[Source, ...] = ()
     """Of a view: whose channels these are, in order, each channel through per-channel operations
     only (pool, activation, batch normalization, concatenation); empty where that is not so."""
+
+    def by_picture(self, result: Tensor) -> Tensor:
+        """What is read of the operation's result: pictures first, channels on `channel_dim`."""
+        return result if self.place is None else self.place.by_picture(result, self.result_dim)
 
 
 @dataclass(frozen=True)
@@ -116,10 +130,12 @@ def layers(trace: Trace, module: nn.Module) -> dict[str, Layer]:
     """All layers that `trace`, a trace of `module`, can read by name, in order of execution.
 
     *Unit layers.* A convolution or `linear` that reads its module's own weight makes that module
-    a unit layer, whatever its class. Called several times it counts once and is read in its last
-    call; so do modules that share a weight: the first to run has the units, the others are views.
-    Its own normalization and nonlinearity are those that follow it with no branch and nothing
-    else mixed in: conv -> [norm] -> [activation]. A sum in between ends that chain.
+    a unit layer, whatever its class. A weight of another name has a name of its own: the
+    `in_proj_weight` of an attention makes `attention.in_proj` a unit layer. Called several times
+    it counts once and is read in its last call; so do modules that share a weight: the first to
+    run has the units, the others are views. Its own normalization and nonlinearity are those that
+    follow it with no branch and nothing else mixed in: conv -> [norm] -> [activation]. A sum in
+    between ends that chain.
 
     *Views.* All other modules that returned a tensor with channels. Several names may read one
     operation: a block, its last part, the unit layer itself. The network itself has no name.
@@ -129,12 +145,16 @@ def layers(trace: Trace, module: nn.Module) -> dict[str, Layer]:
     had channels before has them again (channel shuffle). Elsewhere (attention maps) there are
     none, and no layer.
 
-    Not addressable: layers whose result does not depend on the input, layers that run on
-    rearranged batches (attention windows), whose first axis is not the batch, and layers inside
-    functions that torch treats as one (`multi_head_attention_forward`).
+    *Where the pictures are.* Mostly axis 0. Elsewhere (attention that has tokens first, windows
+    merged with the batch) as `places` measured; such layers are read as (picture, token, channel).
+
+    Not addressable: layers whose result does not depend on the input, or in which the pictures
+    cannot be told apart, and weights that are applied in pieces (the `in_proj_weight` of an
+    attention whose queries and keys differ).
     """
     chart = _Chart(trace)
     calls = [call for call in _unit_calls(trace, module) if chart.is_readable(call.index)]
+    calls = [call for call in calls if _is_whole(call, chart, module)]
     first_with: dict[str, str] = {}  # weight -> the module that has its units
     positions: Counter[str] = Counter()
     unit_at: dict[int, str] = {}  # operation -> the unit layer whose channels its result has
@@ -188,10 +208,28 @@ def _unit_calls(trace: Trace, module: nn.Module) -> list[_Call]:
 
 
 def _holder(parameter: str) -> str | None:
-    """Path of the module whose weight this parameter is, or makes; None if it is no weight."""
-    plain = parameter.replace("parametrizations.weight.original", "weight")
+    """Path of the module whose weight this parameter is, or makes; None if it is no weight.
+
+    A weight with a name of its own ("in_proj_weight") is held as if a module had that name.
+    """
+    path, last = _applied(parameter)
+    if last == "weight":
+        return path
+    name = last.removesuffix("_weight")
+    return ".".join(filter(None, (path, name))) if "weight" in last.split("_") else None
+
+
+def _applied(parameter: str) -> tuple[str, str]:
+    """The module and the name under which it uses a parameter, or what that one is to make."""
+    plain = _PARAMETRIZATION.sub(r"\1", parameter)
     path, _, last = plain.rpartition(".")
-    return path if last.startswith("weight") else None
+    return path, "weight" if last in _OF_MODULE else last
+
+
+def _is_whole(call: _Call, chart: "_Chart", module: nn.Module) -> bool:
+    """Whether the operation read all of its weight."""
+    is_linear = chart.operations[call.index].name == "linear"
+    return not is_linear or chart.channels(call.index) == len(_weight(call, module))
 
 
 def _unit(
@@ -201,24 +239,33 @@ def _unit(
     operation = chart.operations[call.index]
     channels, sites = chart.channels(chain.post), chart.sites(chain.post)
     is_view = first != call.owner
-    own = [module.get_parameter(name).numel() for name in operation.parameters]
+    sizes = [module.get_parameter(name).numel() for name in operation.parameters]
     return Layer(
         name=call.owner,
-        kind=_unit_kind(operation, chart, module.get_submodule(call.owner).weight),
+        kind=_unit_kind(operation, chart, _weight(call, module)),
         is_view=is_view,
         channels=channels,
         sites=sites,
         positions=prod(sites) if is_view else positions[first],
-        channel_dim=chart.dim(chain.post),
+        channel_dim=chart.read_dim(chain.post),
+        place=chart.places.get(chain.post),
+        result_dim=chart.dim(chain.post),
         post=chain.post,
         pre=chain.pre,
-        parameters=0 if is_view else sum(own),
+        parameters=0 if is_view else sum(sizes),
         sources=(Source(first, 0, channels),) if is_view else (),
     )
 
 
-def _unit_kind(operation: Operation, chart: "_Chart", weight: Tensor | nn.Module) -> str:
+def _weight(call: _Call, module: nn.Module) -> Tensor:
+    """The weight as it is applied, which parametrizations may make of several parameters."""
+    path, name = _applied(call.weight)
+    weight = getattr(module.get_submodule(path), name)
     assert isinstance(weight, Tensor)
+    return weight
+
+
+def _unit_kind(operation: Operation, chart: "_Chart", weight: Tensor) -> str:
     if operation.name == "linear":
         return "linear"
     if operation.name.startswith("conv_transpose"):
@@ -238,7 +285,9 @@ def _view(path: str, made: int, chart: "_Chart", unit_at: Mapping[int, str]) -> 
         channels=chart.channels(made),
         sites=chart.sites(made),
         positions=prod(chart.sites(made)),
-        channel_dim=chart.dim(made),
+        channel_dim=chart.read_dim(made),
+        place=chart.places.get(made),
+        result_dim=chart.dim(made),
         post=made,
         pre=None,
         parameters=0,
@@ -300,6 +349,7 @@ class _Chart:
 
     def __init__(self, trace: Trace) -> None:
         self.operations = trace.operations
+        self.places = trace.places
         self._input_shape = trace.input_shape
         self._readers: dict[int, set[int]] = defaultdict(set)
         self._axes: dict[int, int | None] = {INPUT: 1 if len(trace.input_shape) > 1 else None}
@@ -327,13 +377,23 @@ class _Chart:
     def channels(self, index: int) -> int:
         return self.shape(index)[self.dim(index)]
 
+    def read_dim(self, index: int) -> int:
+        """The axis of the channels once the result is by picture."""
+        return 2 if index in self.places else self.dim(index)
+
     def sites(self, index: int) -> tuple[int, ...]:
         shape, dim = self.shape(index), self.dim(index)
+        if index in self.places:
+            return (prod(shape) // (shape[dim] * self._input_shape[0]),)
         return (*shape[1:dim], *shape[dim + 1 :])
 
     def is_readable(self, index: int) -> bool:
-        """It has channels, and its rows are the pictures of the batch."""
-        return self.has_channels(index) and self.shape(index)[0] == self._input_shape[0]
+        """It has channels, and one can tell which of its rows are whose picture's."""
+        if not self.has_channels(index):
+            return False
+        place = self.places.get(index)
+        is_first = place is None and self.shape(index)[0] == self._input_shape[0]
+        return is_first or (place is not None and place.axis < self.dim(index))
 
     def keeps_channels(self, index: int) -> bool:
         """It has as many channels as the one that it read."""

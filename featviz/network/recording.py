@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from featviz.errors import DoesNotFit
+from featviz.network.layers import Layer
 from featviz.network.network import Network
-from featviz.network.trace import plain_name
-from featviz.network.watch import Watch
+from featviz.network.places import FIRST, Place
+from featviz.network.watch import Watch, plain_name
 from featviz.shapes import Flags
 
 Substitute = Callable[[int, str, tuple[Any, ...], dict[str, Any]], Tensor | None]
@@ -27,10 +28,21 @@ class _Enough(BaseException):
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which operations to keep: index -> its name when traced, and the read points it serves."""
+class Reading:
+    """What is to be kept of one operation."""
 
-    operations: Mapping[int, tuple[str, tuple[str, ...]]]
+    name: str
+    """Of the operation, when it was traced."""
+    keys: tuple[str, ...]
+    """The read points that it serves."""
+    layer: Layer
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which operations to keep, by their index."""
+
+    operations: Mapping[int, Reading]
 
     @property
     def last(self) -> int:
@@ -39,12 +51,13 @@ class Wanted:
 
 def find(network: Network, keys: Iterable[str], rows: int, columns: int) -> Wanted:
     """Where the read points are in a pass at one picture size. Raises UnknownName, DoesNotFit."""
-    by_index: dict[int, tuple[str, ...]] = {}
-    for key in dict.fromkeys(keys):
-        index = network.operation(key, rows, columns)
-        by_index[index] = (*by_index.get(index, ()), key)
     traced = network.trace(rows, columns).operations
-    return Wanted({index: (traced[index].name, keys) for index, keys in by_index.items()})
+    found: dict[int, Reading] = {}
+    for key in dict.fromkeys(keys):
+        index, layer = network.operation(key, rows, columns), network.layer(key, rows, columns)
+        before = found[index].keys if index in found else ()
+        found[index] = Reading(traced[index].name, (*before, key), layer)
+    return Wanted(found)
 
 
 class Recorder(Watch):
@@ -90,21 +103,21 @@ class Recorder(Watch):
     ) -> Tensor | None:
         if index not in self.wanted.operations:
             return None
-        expected, keys = self.wanted.operations[index]
-        if plain_name(name) != expected:
+        reading = self.wanted.operations[index]
+        if plain_name(name) != reading.name:
             raise DoesNotFit(
                 f"operation {index} of the network",
                 got=name,
-                expected=f"{expected}, which ran there when the network was traced",
+                expected=f"{reading.name}, which ran there when the network was traced",
             )
         is_end = self.stops and index == self.wanted.last
-        value = result if is_end else result.clone()
-        self.values.update(dict.fromkeys(keys, value))
+        value = reading.layer.by_picture(result if is_end else result.clone())
+        self.values.update(dict.fromkeys(reading.keys, value))
         if is_end:
             raise _Enough
         if index not in self.deeper:
             return None
-        passed = _Passed.apply(result, self.deeper[index])
+        passed = _Passed.apply(result, self.deeper[index], reading.layer.place)
         assert isinstance(passed, Tensor)
         return passed
 
@@ -113,15 +126,16 @@ class _Passed(torch.autograd.Function):
     """A copy that some rows' gradients do not come back through, whatever lies beyond."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, rows: Flags) -> Tensor:
+    def forward(ctx: Any, values: Tensor, rows: Flags, place: Place | None) -> Tensor:
         ctx.save_for_backward(rows)
+        ctx.place = place or FIRST
         return values.clone()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (rows,) = ctx.saved_tensors
         (gradient,) = gradients
-        return torch.where(rows.view(-1, *[1] * (gradient.ndim - 1)), gradient, 0), None
+        return torch.where(ctx.place.spread(rows, gradient.shape), gradient, 0), None, None
 
 
 class Prefix:
@@ -135,8 +149,8 @@ class Prefix:
         self.wanted = find(network, keys, rows, columns)
         self.layers = {
             key: network.layer(key, rows, columns)
-            for _, keys in self.wanted.operations.values()
-            for key in keys
+            for reading in self.wanted.operations.values()
+            for key in reading.keys
         }
 
     @property

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featviz.network.watch import Watch
+from featviz.network.places import Place, places
+from featviz.network.watch import Watch, plain_name
 
 INPUT = -1
 """Stands in `Operation.inputs` for the network's input."""
@@ -24,7 +25,7 @@ class Operation:
     index: int
     """The how-manieth of the pass, counted by `Watch` from 0."""
     name: str
-    """See `plain_name`."""
+    """See `watch.plain_name`."""
     module: str
     """Path of the innermost module that was running; "" is the network itself."""
     inputs: tuple[int, ...]
@@ -52,30 +53,31 @@ class Trace:
     Left out: modules whose output is not one tensor (a tuple, a dict), or not the untouched
     result of an operation (the input itself, a piece of a split, a custom autograd Function)."""
     input_shape: tuple[int, ...]
+    places: Mapping[int, Place] = field(default_factory=dict[int, Place])
+    """Operations whose result has the pictures elsewhere than on its first axis; see `places`."""
 
 
 def trace(module: nn.Module, example: Tensor) -> Trace:
-    """Run `module` once on `example`, in eval mode and without gradients, and say what it did.
+    """Run `module` on `example`, in eval mode and without gradients, and say what it did.
+
+    A second run, on one picture more, says where each operation has its pictures.
 
     Modules, training flags, hooks and modes are left as they were, whatever happens. A module
     that stands under several names goes by its first. Invisible are the insides of scripted
-    modules, custom autograd Functions and functions that torch treats as one (such as
-    `multi_head_attention_forward`): provenance goes through them from the inputs of the call,
-    or of the module around it, to the results.
+    modules and custom autograd Functions: provenance goes through them from the inputs of the
+    call, or of the module around it, to the results.
     """
-    with undisturbed(module), ExitStack() as hooks:
+    with undisturbed(module):
         pixels = example.detach().clone()
         tracer = _Tracer(module, pixels)
-        for path, part in module.named_modules():
-            tracer.follow(path, part, hooks)
-        with tracer:
-            module(pixels)
-    return Trace(tuple(tracer.operations), tracer.outputs, tuple(example.shape))
-
-
-def plain_name(name: str) -> str:
-    """A torch function's name without ornaments: "relu" for `relu_`, "mul" for `mul.Tensor`."""
-    return name.strip("_").partition(".")[0]
+        with ExitStack() as hooks:
+            for path, part in module.named_modules():
+                tracer.follow(path, part, hooks)
+            with tracer:
+                module(pixels)
+        known = {each.index: (each.name, each.shape) for each in tracer.operations if each.inputs}
+        found = places(module, example.detach(), known)
+    return Trace(tuple(tracer.operations), tracer.outputs, tuple(example.shape), found)
 
 
 @contextmanager

@@ -3,14 +3,34 @@
 An operation is known by its index: the how-manieth torch function of the pass that returned a
 floating-point tensor. A frozen network in eval mode runs the same operations in the same order
 at every input of one shape, so the index found by tracing is the index met when recording.
+torch's attention, one function to it, is opened: its linear layers are operations of their own.
 """
 
 from abc import abstractmethod
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 from torch import Tensor
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+
+
+def plain_name(name: str) -> str:
+    """A torch function's name without ornaments: "relu" for `relu_`, "mul" for `mul.Tensor`."""
+    return name.strip("_").partition(".")[0]
+
+
+def _opened(function: Callable[..., Any]) -> FunctionType:
+    """A function of torch as it runs where nobody watches, so that its parts can be watched."""
+    assert isinstance(function, FunctionType)
+    names = {**function.__globals__, "has_torch_function": lambda _: False}
+    opened = FunctionType(function.__code__, names, function.__name__, function.__defaults__)
+    opened.__kwdefaults__ = function.__kwdefaults__
+    return opened
+
+
+_attention = _opened(functional.multi_head_attention_forward)
 
 
 class Watch(TorchFunctionMode):
@@ -29,6 +49,9 @@ class Watch(TorchFunctionMode):
     ) -> Any:
         name = getattr(func, "__name__", str(func))
         options = kwargs if kwargs is not None else {}
+        if func is functional.multi_head_attention_forward:
+            with self:
+                return _attention(*args, **options)
         result = self.run(name, func, args, options)
         if isinstance(result, Tensor) and result.is_floating_point():
             index = self.count
