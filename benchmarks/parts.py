@@ -91,7 +91,8 @@ class Pieces:
         self.parameters = start.clone().requires_grad_()
         self.images = self._decoded().detach().requires_grad_()
         self.shown = self._shown(self.images).detach().requires_grad_()
-        self.substitute = accelerated(network, self.shown.shape[2], self.shown.shape[3])
+        plan = accelerated(network, self.shown.shape[2], self.shown.shape[3])
+        self.substitute = plan.reading(prefix.wanted.operations)
         self.maps = {key: each.detach().clone() for key, each in self._recorded().items()}
         self.objective = program(recipes, prefix, like=self.images)
         self.ascent = Ascent(self.recipe.optimizer, start, steps=self.recipe.steps)

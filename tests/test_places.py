@@ -7,6 +7,7 @@ from evaluation import EXACT, pictures
 from networks import network_of
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import prune
 
 from featviz.engine.execution import execution
 from featviz.engine.objectives import Channel, Neuron
@@ -149,21 +150,41 @@ def test_layers_without_a_place_for_each_picture_are_not_addressable(arrange: st
     assert layer_of(arrange) == {}
 
 
-def test_networks_that_refuse_other_numbers_are_read_as_before() -> None:
-    class Strict(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = nn.Conv2d(3, 4, 1)
+class Particular(nn.Module):
+    """A convolution that does not take more than one picture, or remembers what it has seen."""
 
-        def forward(self, images: Tensor) -> Tensor:
-            if not bool(images.isfinite().all()):
-                raise ValueError
-            return self.conv(images)
+    def __init__(self, *, takes_many: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.takes_many = takes_many
+        self.register_buffer("mean", torch.zeros(()))
+        self.kept: Tensor | None = None
 
-    module = Strict()
+    def forward(self, images: Tensor) -> Tensor:
+        if len(images) > 1 and not self.takes_many:
+            raise TypeError
+        maps = self.conv(images)
+        if self.kept is None:
+            self.kept = maps.new_ones(()) * 2
+        self.get_buffer("mean").add_(maps.mean())
+        return maps * self.kept
+
+
+def test_networks_that_refuse_a_batch_are_read_as_they_are() -> None:
+    module = Particular(takes_many=False)
     observed = trace(module, torch.zeros(1, 3, 4, 4))
     assert observed.places == {}
     assert layers(observed, module)["conv"].channels == 4
+
+
+def test_a_network_that_keeps_something_is_traced_as_it_runs_from_then_on() -> None:
+    network = network_of(Particular(takes_many=True))
+    with record(network, ["conv"]) as recorded:
+        network(pictures(2))
+    assert recorded["conv"].shape == (2, 4, 12, 10)
+    assert network.trace().operations[-1].name == "mul"
+    assert [each.name for each in network.trace().operations].count("new_ones") == 0
+    assert network.module.get_buffer("mean").isfinite()
 
 
 def test_weights_with_names_of_their_own_are_layers() -> None:
@@ -172,17 +193,40 @@ def test_weights_with_names_of_their_own_are_layers() -> None:
             super().__init__()
             self.value_weight = nn.Parameter(torch.ones(5, 3))
             self.weight_two = nn.Parameter(torch.ones(2, 5))
+            self.key_weight = nn.Parameter(torch.ones(7, 2))
+            self.key = nn.Linear(7, 6)
+            self.sliced_weight = nn.Parameter(torch.ones(3, 12))
 
         def forward(self, images: Tensor) -> Tensor:
             values = functional.linear(images.mean(dim=(2, 3)), self.value_weight)
-            return functional.linear(values, self.weight_two)
+            keys = self.key(
+                functional.linear(functional.linear(values, self.weight_two), self.key_weight)
+            )
+            half = self.sliced_weight.chunk(2, dim=1)
+            return functional.linear(keys, half[0]) + functional.linear(keys, half[1])
 
     module = torch.nn.Sequential(Named())
     nn.utils.parametrizations.weight_norm(module[0], "value_weight")
+    prune.identity(module[0], "key_weight")
     observed = trace(module, torch.zeros(1, 3, 4, 4))
     found = layers(observed, module)
     counts = [(key, layer.channels) for key, layer in found.items() if not layer.is_view]
-    assert counts == [("0.value", 5), ("0.weight_two", 2)]
+    assert counts == [("0.value", 5), ("0.weight_two", 2), ("0.key_weight", 7), ("0.key", 6)]
+
+
+def test_what_does_not_depend_on_the_pictures_is_not_addressable() -> None:
+    class Constant(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.table = nn.Conv2d(3, 4, 1), nn.Linear(2, 4)
+            self.norm = nn.LayerNorm(4)
+
+        def forward(self, images: Tensor) -> Tensor:
+            bias = self.norm(self.table(images.new_ones(1, 2)))
+            return self.conv(images) + bias[..., None, None]
+
+    module = Constant()
+    assert list(layers(trace(module, torch.zeros(1, 3, 4, 4)), module)) == ["conv"]
 
 
 def test_attention_with_keys_of_another_width_has_three_layers() -> None:

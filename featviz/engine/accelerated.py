@@ -6,8 +6,9 @@ a convolution does. What is replaced depends on the network and the picture size
 batch wants, so that mates stay strangers to the bit.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -47,14 +48,20 @@ class Accelerated:
         rewrites: Mapping[tuple[int, str], Rewrite],
         pictures_first: frozenset[int],
         redirects: Flags | None = None,
+        read: Collection[int] | None = None,
     ) -> None:
         self.rewrites = rewrites
         self.pictures_first = pictures_first
         self.redirects = redirects
+        self.read = read
 
     def redirecting(self, rows: Flags) -> "Accelerated":
         """The same with redirected gradients of rectifiers in some rows of the batch."""
-        return Accelerated(self.rewrites, self.pictures_first, rows)
+        return Accelerated(self.rewrites, self.pictures_first, rows, self.read)
+
+    def reading(self, operations: Collection[int]) -> "Accelerated":
+        """The same for passes of which only these operations are read."""
+        return Accelerated(self.rewrites, self.pictures_first, self.redirects, operations)
 
     def __call__(
         self, index: int, name: str, args: tuple[Any, ...], options: dict[str, Any]
@@ -70,7 +77,8 @@ class Accelerated:
         if rewrite is None:
             return values
         if isinstance(rewrite, Rectifier):
-            return rewrite(values, redirects)
+            is_read = self.read is None or index in self.read
+            return rewrite(values, redirects, is_read=is_read)
         return rewrite(values)
 
 
@@ -161,7 +169,7 @@ class _Finder:
         for operation in self.operations:
             rectifier = found.get(operation.index)
             if isinstance(rectifier, Rectifier):
-                found.update(self._rectifier(operation, rectifier))
+                found[operation.index] = self._rectifier(operation, rectifier, found)
                 if self._is_overwritten(operation):
                     del found[operation.index]
         return found
@@ -183,7 +191,9 @@ class _Finder:
                 found[before] = None
         return {**found, operation.index: call.laid_out()}
 
-    def _rectifier(self, operation: Operation, call: Rectifier) -> dict[int, Rewrite]:
+    def _rectifier(
+        self, operation: Operation, call: Rectifier, found: Mapping[int, Rewrite]
+    ) -> Rectifier:
         """A rectifier that overwrites what nobody else needs."""
         (before,) = operation.inputs
         is_fresh = (
@@ -192,8 +202,13 @@ class _Finder:
             and self.readers[before] == [operation]
             and operation.is_whole
         )
-        overwrites = call.overwrites or is_fresh
-        return {operation.index: Rectifier(call.low, call.high, overwrites=overwrites)}
+        readers = self.readers.get(operation.index, [])
+        while len(readers) == 1 and found.get(readers[0].index, call) is None:
+            readers = self.readers.get(readers[0].index, [])
+        has_own_gradient = [(each.name, each.is_whole) for each in readers] == [("conv2d", True)]
+        return replace(
+            call, overwrites=call.overwrites or is_fresh, has_own_gradient=has_own_gradient
+        )
 
     def _only_reader(self, operation: Operation) -> Operation | None:
         """The one operation that reads another which nobody can address."""

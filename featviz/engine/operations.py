@@ -216,15 +216,22 @@ def _band(
 
 @dataclass(frozen=True)
 class Rectifier:
-    """Values held between `low` and `high`; `overwrites`: nothing else reads what it is given."""
+    """Values held between `low` and `high`."""
 
     low: float
     high: float
     overwrites: bool
+    """Nothing else reads what it is given."""
+    has_own_gradient: bool = False
+    """One convolution reads its result, whose gradient nobody else has, then."""
 
-    def __call__(self, values: Tensor, redirects: Flags | None = None) -> Tensor:
-        """`redirects`: rows that get a redirected gradient where theirs is all zero."""
-        result = _Rectified.apply(values, self.low, self.high, self.overwrites, redirects)
+    def __call__(
+        self, values: Tensor, redirects: Flags | None = None, *, is_read: bool = True
+    ) -> Tensor:
+        """`redirects`: rows that get a redirected gradient where theirs is all zero. `is_read`:
+        someone outside the network may read the result."""
+        overwrites = self.overwrites, self.has_own_gradient and not is_read
+        result = _Rectified.apply(values, self.low, self.high, overwrites, redirects)
         assert isinstance(result, Tensor)
         return result
 
@@ -238,10 +245,11 @@ class _Rectified(torch.autograd.Function):
         values: Tensor,
         low: float,
         high: float,
-        overwrites: bool,  # noqa: FBT001
+        overwrites: tuple[bool, bool],
         redirects: Flags | None,
     ) -> Tensor:
-        if overwrites:
+        values_are_mine, ctx.gradient_is_mine = overwrites
+        if values_are_mine:
             ctx.mark_dirty(values)
             result = values.clamp_(low, high)
         else:
@@ -255,7 +263,11 @@ class _Rectified(torch.autograd.Function):
         (gradient,) = gradients
         result, redirects = ctx.saved_tensors
         low, high = ctx.bounds
-        true = torch.ops.aten.hardtanh_backward(gradient, result, low, high)
+        backward = torch.ops.aten.hardtanh_backward
+        if redirects is None and ctx.gradient_is_mine and gradient.stride() == result.stride():
+            true = backward.grad_input(gradient, result, low, high, grad_input=gradient)
+            return true, None, None, None, None
+        true = backward(gradient, result, low, high)
         if redirects is not None:
             true = redirected_gradient(gradient, result, true, (low, high), redirects)
         return true, None, None, None, None

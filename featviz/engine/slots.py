@@ -299,7 +299,7 @@ class _Ready:
         return cls(
             prefix,
             program(recipes, prefix, like=canvas),
-            accelerated(network, rows, columns),
+            accelerated(network, rows, columns).reading(prefix.wanted.operations),
             _deeper(prefix, recipes, network.device),
         )
 

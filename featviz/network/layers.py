@@ -23,9 +23,8 @@ def _words(text: str) -> frozenset[str]:
 
 _CONVOLUTIONS = _words("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d")
 _WEIGHTED = _CONVOLUTIONS | {"linear"}
-_OF_MODULE = _words("weight_orig weight_g weight_v")
-"""What torch's older normalizations make a module's weight of."""
 _PARAMETRIZATION = re.compile(r"parametrizations\.(\w+)\.original\d*$")
+_OLD_NORMALIZATION = re.compile(r"weight_(orig|g|v)$")
 _NORMALIZATIONS = _words(
     "batch_norm group_norm instance_norm layer_norm local_response_norm rms_norm"
 )
@@ -153,8 +152,12 @@ def layers(trace: Trace, module: nn.Module) -> dict[str, Layer]:
     attention whose queries and keys differ).
     """
     chart = _Chart(trace)
-    calls = [call for call in _unit_calls(trace, module) if chart.is_readable(call.index)]
-    calls = [call for call in calls if _is_whole(call, chart, module)]
+    calls = [
+        call
+        for call in _unit_calls(trace, module)
+        if chart.is_readable(call.index)
+        and chart.operations[call.index].weight_size == _weight(call, module).numel()
+    ]
     first_with: dict[str, str] = {}  # weight -> the module that has its units
     positions: Counter[str] = Counter()
     unit_at: dict[int, str] = {}  # operation -> the unit layer whose channels its result has
@@ -191,6 +194,7 @@ def _unit_calls(trace: Trace, module: nn.Module) -> list[_Call]:
     The owner is the module that is running, if it reads its own weight; a module that never runs,
     whose parent applies its weight, owns that operation too.
     """
+    modules = {name for name, _ in module.named_modules()}
     first_names = {id(parameter): name for name, parameter in module.named_parameters()}
     running = {operation.module for operation in trace.operations}
     calls = []
@@ -201,6 +205,8 @@ def _unit_calls(trace: Trace, module: nn.Module) -> list[_Call]:
         own = {first_names[id(each)] for name, each in parameters if _holder(name) == ""}
         for weight in operation.parameters:
             owner = operation.module if weight in own else _holder(weight)
+            if owner in modules and _applied(weight)[1] != "weight":
+                owner = f"{owner}_weight"
             if owner and (weight in own or owner not in running):
                 calls.append(_Call(operation.index, weight, owner))
                 break
@@ -210,7 +216,8 @@ def _unit_calls(trace: Trace, module: nn.Module) -> list[_Call]:
 def _holder(parameter: str) -> str | None:
     """Path of the module whose weight this parameter is, or makes; None if it is no weight.
 
-    A weight with a name of its own ("in_proj_weight") is held as if a module had that name.
+    A weight with a name of its own ("in_proj_weight") is held as if a module had that name; where
+    one has, the weight keeps its whole name.
     """
     path, last = _applied(parameter)
     if last == "weight":
@@ -223,13 +230,7 @@ def _applied(parameter: str) -> tuple[str, str]:
     """The module and the name under which it uses a parameter, or what that one is to make."""
     plain = _PARAMETRIZATION.sub(r"\1", parameter)
     path, _, last = plain.rpartition(".")
-    return path, "weight" if last in _OF_MODULE else last
-
-
-def _is_whole(call: _Call, chart: "_Chart", module: nn.Module) -> bool:
-    """Whether the operation read all of its weight."""
-    is_linear = chart.operations[call.index].name == "linear"
-    return not is_linear or chart.channels(call.index) == len(_weight(call, module))
+    return path, _OLD_NORMALIZATION.sub("weight", last)
 
 
 def _unit(
@@ -388,8 +389,8 @@ class _Chart:
         return (*shape[1:dim], *shape[dim + 1 :])
 
     def is_readable(self, index: int) -> bool:
-        """It has channels, and one can tell which of its rows are whose picture's."""
-        if not self.has_channels(index):
+        """It has channels, depends on the pictures, and one can tell what is whose picture's."""
+        if not (self.has_channels(index) and self.operations[index].inputs):
             return False
         place = self.places.get(index)
         is_first = place is None and self.shape(index)[0] == self._input_shape[0]

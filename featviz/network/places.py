@@ -4,13 +4,15 @@ Nearly always they are the first axis. torch's attention puts tokens before pict
 the two; windows stand behind their picture on one axis with it.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from math import prod
+from dataclasses import dataclass, replace
+from math import isqrt, prod
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from featviz.network.watch import Watch, plain_name
@@ -18,6 +20,9 @@ from featviz.shapes import Flags
 
 Known = Mapping[int, tuple[str, tuple[int, ...]]]
 """Operations that depend on the pictures: index -> name and the shape of the result."""
+
+Sums = Float[Tensor, " _"]
+"""A number for each entry of the axes up to the pictures' one."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +42,11 @@ class Place:
 
     def by_picture(self, values: Tensor, channel_dim: int) -> Tensor:
         """The result as (picture, token, channel): all axes but the channels', in their order."""
-        count = self.count(values.shape)
         last = values.movedim(channel_dim, -1)
-        grouped = last.reshape(self.before, count, -1, last.shape[-1])
-        return grouped.transpose(0, 1).flatten(1, 2)
+        others = prod(last.shape[: self.axis]) * prod(last.shape[self.axis + 1 : -1])
+        tokens, channels = others * self.share, last.shape[-1]
+        grouped = last.reshape(self.before, self.count(values.shape), -(-tokens // self.before), -1)
+        return grouped.transpose(0, 1).reshape(-1, tokens, channels)
 
     def spread(self, rows: Flags, shape: tuple[int, ...]) -> Tensor:
         """A flag for each picture so that it meets that picture's values in such a result."""
@@ -52,28 +58,45 @@ class Place:
 
 FIRST = Place(axis=0, share=1, before=1)
 """Where pictures mostly are."""
+_TOLERANCE = 0.01
+"""How far sums may differ by rounding, as a share of how far they lie apart."""
 
 
 def places(module: nn.Module, example: Tensor, known: Known) -> dict[int, Place]:
     """The operations whose pictures are elsewhere than on the first axis, by their index.
 
-    Of a batch that is larger by one picture, the axis that grew is the pictures'. Where they share
-    it with others, the added picture's not being numbers shows how. Left out are operations where
-    that cannot be told, and all where the network refuses such a batch.
+    Of made-up pictures like `example` but for one more, the axis that grew is the pictures'. Where
+    they share it with others, a second pass without that one shows which entries stay the same.
+    Left out are operations where that cannot be told, and all where the network refuses the batch.
     """
-    batch = torch.cat([example, torch.full_like(example[:1], torch.nan)])
-    finder = _Finder(known, len(example))
-    with suppress(RuntimeError, ValueError, AssertionError, IndexError, ArithmeticError), finder:
-        module(batch)
-    return finder.found
+    count = len(example)
+    numbers = torch.arange((count + 1) * example[0].numel(), dtype=torch.float64).mul(2.4).sin()
+    pictures = numbers.view(count + 1, *example.shape[1:]).to(example)
+    fewer = pictures[:count]
+    growth = _Growth(known, count)
+    with suppress(Exception), growth:
+        module(pictures)
+    if not growth.shared:
+        return growth.found
+    stay = _Stay(known, growth.shared)
+    with suppress(Exception), stay:
+        module(fewer)
+    found = growth.found
+    for index, smaller in stay.sums.items():
+        place, larger = growth.shared[index]
+        fitting = _fitting(place, larger, smaller, count)
+        if len(fitting) == 1:
+            found[index] = fitting[0]
+    return found
 
 
-class _Finder(Watch):
-    def __init__(self, known: Known, count: int) -> None:
+class _Look(Watch):
+    """Looks at operations in the order of `known`, and no more once another one runs."""
+
+    def __init__(self, known: Known) -> None:
         super().__init__()
-        self.found: dict[int, Place] = {}
         self._known = known
-        self._count = count
+        self._is_lost = False
 
     def run(self, name: str, function: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:  # noqa: ARG002
         return function(*args, **options)
@@ -86,32 +109,75 @@ class _Finder(Watch):
         options: dict[str, Any],  # noqa: ARG002
         result: Tensor,
     ) -> None:
-        expected, shape = self._known.get(index, ("", ()))
-        if plain_name(name) == expected and len(shape) == result.ndim:
-            place = self._place(shape, result)
-            if place is not None and place != FIRST:
-                self.found[index] = place
+        if index not in self._known or self._is_lost:
+            return
+        expected, shape = self._known[index]
+        self._is_lost = plain_name(name) != expected or len(shape) != result.ndim
+        if not self._is_lost:
+            self.look(index, shape, result)
 
-    def _place(self, shape: tuple[int, ...], result: Tensor) -> Place | None:
+    @abstractmethod
+    def look(self, index: int, shape: tuple[int, ...], result: Tensor) -> None:
+        """Takes note of a result; `shape` is its shape when it was traced."""
+
+
+class _Growth(_Look):
+    """Which axis grows with a picture more; where others share it, sums over all behind it."""
+
+    def __init__(self, known: Known, count: int) -> None:
+        super().__init__(known)
+        self.pictures = count
+        self.found: dict[int, Place] = {}
+        self.shared: dict[int, tuple[Place, Sums]] = {}
+
+    def look(self, index: int, shape: tuple[int, ...], result: Tensor) -> None:
         grown = [axis for axis, size in enumerate(shape) if result.shape[axis] != size]
         if len(grown) != 1:
-            return None
+            return
         (axis,) = grown
-        share, rest = divmod(shape[axis], self._count)
-        if rest or result.shape[axis] != share * (self._count + 1):
-            return None
-        before = prod(shape[:axis])
-        if share == 1:
-            return Place(axis, share, before)
-        of_last = result.isnan().flatten()
-        fitting = [
-            Place(axis, share, before * each)
-            for each in range(1, share + 1)
-            if share % each == 0 and self._is_last(of_last.view(before * each, self._count + 1, -1))
-        ]
-        return fitting[0] if len(fitting) == 1 else None
+        share, rest = divmod(shape[axis], self.pictures)
+        if rest or result.shape[axis] != share * (self.pictures + 1):
+            return
+        place = Place(axis, share, prod(shape[:axis]))
+        if share > 1:
+            self.shared[index] = place, _sums(result, axis)
+        elif place != FIRST:
+            self.found[index] = place
 
-    @staticmethod
-    def _is_last(of_last: Tensor) -> bool:
-        """Whether what is not a number belongs to the last picture, and to no other."""
-        return bool(of_last[:, -1].any()) and not bool(of_last[:, :-1].any())
+
+class _Stay(_Look):
+    """The sums of operations whose pictures share an axis, without the picture more."""
+
+    def __init__(self, known: Known, shared: Mapping[int, tuple[Place, Sums]]) -> None:
+        super().__init__(known)
+        self.sums: dict[int, Sums] = {}
+        self._shared = shared
+
+    def look(self, index: int, shape: tuple[int, ...], result: Tensor) -> None:
+        if index in self._shared and tuple(result.shape) == shape:
+            place, _ = self._shared[index]
+            self.sums[index] = _sums(result, place.axis)
+
+
+def _sums(result: Tensor, axis: int) -> Sums:
+    """For each entry up to and on an axis a sum, of its own weights, over all that lies behind."""
+    entries = result.double().reshape(prod(result.shape[: axis + 1]), -1)
+    weights = torch.arange(entries.shape[1], dtype=entries.dtype, device=entries.device).cos()
+    return entries @ weights
+
+
+def _fitting(place: Place, larger: Sums, smaller: Sums, count: int) -> list[Place]:
+    """The ways to part the axis in which the first `count` pictures are the same in both."""
+    fitting = []
+    for each in _divisors(place.share):
+        before = place.before * each
+        these = larger.view(before, count + 1, -1)[:, :count]
+        difference = (these - smaller.view(before, count, -1)).abs().max()
+        if bool(difference <= _TOLERANCE * (smaller.max() - smaller.min())):
+            fitting.append(replace(place, before=before))
+    return fitting
+
+
+def _divisors(number: int) -> list[int]:
+    low = [each for each in range(1, isqrt(number) + 1) if number % each == 0]
+    return sorted({*low, *(number // each for each in low)})

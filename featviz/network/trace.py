@@ -34,6 +34,8 @@ class Operation:
     parameters: tuple[str, ...]
     """Names of the parameters it read, directly or computed from nothing but parameters. A
     parameter with several names goes by its first."""
+    weight_size: int
+    """Values of the first such argument: all of its parameter's, or of a piece."""
     shape: tuple[int, ...]
     is_whole: bool
     """It read each of its inputs as that operation left it, not a piece (of `chunk`, `split`),
@@ -60,7 +62,8 @@ class Trace:
 def trace(module: nn.Module, example: Tensor) -> Trace:
     """Run `module` on `example`, in eval mode and without gradients, and say what it did.
 
-    A second run, on one picture more, says where each operation has its pictures.
+    It runs beforehand as well, since networks may compute something once and keep it, and again
+    on made-up pictures to say where each operation has them.
 
     Modules, training flags, hooks and modes are left as they were, whatever happens. A module
     that stands under several names goes by its first. Invisible are the insides of scripted
@@ -68,6 +71,7 @@ def trace(module: nn.Module, example: Tensor) -> Trace:
     call, or of the module around it, to the results.
     """
     with undisturbed(module):
+        module(example.detach().clone())
         pixels = example.detach().clone()
         tracer = _Tracer(module, pixels)
         with ExitStack() as hooks:
@@ -76,7 +80,7 @@ def trace(module: nn.Module, example: Tensor) -> Trace:
             with tracer:
                 module(pixels)
         known = {each.index: (each.name, each.shape) for each in tracer.operations if each.inputs}
-        found = places(module, example.detach(), known)
+        found = places(module, example, known)
     return Trace(tuple(tracer.operations), tracer.outputs, tuple(example.shape), found)
 
 
@@ -118,6 +122,7 @@ class _Tracer(Watch):
         self._calls: list[tuple[str, tuple[int, ...]]] = []
         """The modules that are running, outermost first, and what their arguments read."""
         self._arguments: list[_Origin] = []
+        self._weight_size = 0
         self._changed: list[Tensor] = []
         self._keep(pixels, _Origin(INPUT, (INPUT,)))
 
@@ -139,6 +144,12 @@ class _Tracer(Watch):
     def run(self, name: str, function: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:  # noqa: ARG002
         tensors = list(_tensors(args, options))
         self._arguments = [self._origin(each) for each in tensors]
+        weights = (
+            each.numel()
+            for each, origin in zip(tensors, self._arguments, strict=True)
+            if origin.parameters and not origin.reads
+        )
+        self._weight_size = next(weights, 0)
         versions = [_version(each) for each in tensors]
         result = function(*args, **options)
         self._changed = [
@@ -156,15 +167,18 @@ class _Tracer(Watch):
         options: dict[str, Any],  # noqa: ARG002
         result: Tensor,
     ) -> None:
-        inputs = _reads(self._arguments)
+        plain = plain_name(name)
+        is_made_new = plain.startswith("new_") or plain.endswith("_like")
+        inputs = () if is_made_new else _reads(self._arguments)
         parameters = _parameters(self._arguments)
         self.operations.append(
             Operation(
                 index=index,
-                name=plain_name(name),
+                name=plain,
                 module=self._calls[-1][0] if self._calls else "",
                 inputs=inputs,
                 parameters=parameters,
+                weight_size=self._weight_size,
                 shape=tuple(result.shape),
                 is_whole=all(each.made is not None for each in self._arguments if each.reads),
                 strides=result.stride(),
