@@ -110,7 +110,27 @@ def test_every_readable_value_and_its_gradient_stay_what_they_were(name: str) ->
         def fast(seen: Tensor, prefix: Prefix = prefix, key: str = key) -> Tensor:
             return prefix(seen, substitute=plan)[key]
 
+        def fastest(seen: Tensor, prefix: Prefix = prefix, key: str = key) -> Tensor:
+            return prefix(seen, substitute=plan.reading(prefix.wanted.operations))[key]
+
         assert_same(fast, plain, images)
+        assert_same(fastest, plain, images)
+
+
+def test_a_gradient_that_somebody_else_has_is_not_overwritten() -> None:
+    network = network_of(perturbed(NETWORKS["mobilenet_v2"]()), rows=SIZE, columns=SIZE)
+    plan = accelerated(network, SIZE, SIZE)
+    owned = [i for (i, _), each in plan.rewrites.items() if getattr(each, "has_own_gradient", 0)]
+    assert len(owned) > 20
+    layers = network.layers(SIZE, SIZE)
+    key = next(key for key, layer in layers.items() if layer.post == owned[5])
+    prefix = Prefix(network, [key], rows=SIZE, columns=SIZE)
+    images = (noise(2, 3, SIZE, SIZE) * 0.2 + 0.5).requires_grad_()
+    value = prefix(images, substitute=plan.reading(prefix.wanted.operations))[key]
+    mine = torch.ones_like(value)
+    torch.autograd.grad(value, images, mine)
+    assert bool((value == 0).any())
+    assert bool((mine == 1).all())
 
 
 def test_what_can_be_addressed_is_never_skipped() -> None:
@@ -285,9 +305,12 @@ def test_what_a_trace_cannot_see_is_noticed(module: nn.Module) -> None:
     plan = accelerated(network, 12, 12)
     key = list(network.layers())[-1]
     prefix = Prefix(network, [key], rows=12, columns=12)
-    assert_same(
-        lambda seen: prefix(seen, substitute=plan)[key], lambda seen: prefix(seen)[key], images
-    )
+    for substitute in (plan, plan.reading(prefix.wanted.operations)):
+        assert_same(
+            lambda seen, substitute=substitute: prefix(seen, substitute=substitute)[key],
+            lambda seen: prefix(seen)[key],
+            images,
+        )
 
 
 def test_few_sizes_are_kept() -> None:
