@@ -28,7 +28,7 @@ def with_section(readme: str) -> str:
 
 def section() -> str:
     """All that was measured, as Markdown."""
-    parts = [_steps(), _peers(), _settings(), _photographs(), _agreement()]
+    parts = [_steps(), _atlas(), _scaling(), _peers(), _settings(), _photographs(), _agreement()]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -72,6 +72,58 @@ def _steps() -> str:
         f"{result['rows'][0]['size_px']} px, {result['settings']['dtype']}): milliseconds per "
         "picture and step, and per step with redirected gradients; the share of work that is not "
         "the network's; the fraction of the measured matrix-product rate.\n\n" + _table(head, rows)
+    )
+
+
+def _atlas() -> str:
+    result = newest("atlas-*-cpu.json")
+    if result is None:
+        return ""
+    settings = result["settings"]
+    rows = [
+        [
+            row["batching"],
+            row["stop"],
+            f"{row['wall_s_per_unit']:.2f}",
+            f"{row['cpu_s_per_unit']:.2f}",
+            f"{row['steps_per_picture']:.0f}",
+            f"{row['useful_share']:.0%}",
+            f"{row['score_ratio']:.3f}",
+        ]
+        for row in result["rows"]
+    ]
+    head = ["batches", "end", "s a unit", "CPU s", "steps", "rows in use", "score by the first's"]
+    return (
+        f"**An atlas** (`scripts/bench atlas`; {_where(result)}): {result['rows'][0]['units']} "
+        f"units of {len(settings['layers'])} layers of {settings['network']}, {settings['size']} "
+        f"px, {settings['slots']} slots, at most {settings['steps']} steps; a row that is done is "
+        "filled at once (continuous) or when its whole batch is (waiting); it is done after all "
+        "steps (fixed) or at a plateau.\n\n" + _table(head, rows)
+    )
+
+
+def _scaling() -> str:
+    result = newest("scaling-*-cpu.json")
+    if result is None:
+        return ""
+    rows = [
+        [
+            row["grows"],
+            str(row["units"]),
+            str(row["slots"]),
+            str(row["size"]),
+            f"`{row['layer']}`",
+            f"{row['wall_ms_per_picture_step']:.2f}",
+            f"{row['peak_mib'] - row['base_mib']:.0f}",
+        ]
+        for row in result["rows"]
+    ]
+    head = ["what grows", "units", "slots", "px", "layer", "ms", "MiB"]
+    return (
+        f"**Growth** (`scripts/bench scaling`; {_where(result)}): milliseconds per picture and "
+        f"step, of {result['settings']['steps']} steps with all that comes before them, and the "
+        "peak of memory over what the process held with its network loaded.\n\n"
+        + _table(head, rows)
     )
 
 
