@@ -21,8 +21,8 @@ from featviz.shapes import Flags
 Known = Mapping[int, tuple[str, tuple[int, ...]]]
 """Operations that depend on the pictures: index -> name and the shape of the result."""
 
-Sums = Float[Tensor, " _"]
-"""A number for each entry of the axes up to the pictures' one."""
+Sums = Float[Tensor, "_ 4"]
+"""Numbers that tell apart the entries of the axes up to the pictures' one."""
 
 
 @dataclass(frozen=True)
@@ -160,10 +160,11 @@ class _Stay(_Look):
 
 
 def _sums(result: Tensor, axis: int) -> Sums:
-    """For each entry up to and on an axis a sum, of its own weights, over all that lies behind."""
+    """For each entry up to and on an axis four weighted sums over all that lies behind it."""
     entries = result.double().reshape(prod(result.shape[: axis + 1]), -1)
-    weights = torch.arange(entries.shape[1], dtype=entries.dtype, device=entries.device).cos()
-    return entries @ weights
+    places = torch.arange(entries.shape[1], dtype=entries.dtype, device=entries.device)
+    waves = torch.arange(1, 5, dtype=entries.dtype, device=entries.device)
+    return entries @ torch.outer(places, waves).cos()
 
 
 def _fitting(place: Place, larger: Sums, smaller: Sums, count: int) -> list[Place]:
