@@ -118,9 +118,6 @@ class _Marks(Watch):
         self._wanted = wanted
         self._axis = axis
 
-    def run(self, name: str, function: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:  # noqa: ARG002
-        return function(*args, **options)
-
     def seen(
         self,
         index: int,

@@ -98,9 +98,6 @@ class _Look(Watch):
         self._known = known
         self._is_lost = False
 
-    def run(self, name: str, function: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:  # noqa: ARG002
-        return function(*args, **options)
-
     def seen(
         self,
         index: int,
