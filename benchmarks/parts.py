@@ -13,9 +13,10 @@ from torch import Tensor
 
 from benchmarks.machine import synchronize
 from featviz.engine.accelerated import accelerated
-from featviz.engine.ascent import Ascent
+from featviz.engine.ascent import Ascent, is_finite_by_row
 from featviz.engine.batch import program, shown_to, working_dtype
 from featviz.engine.capture import Captures
+from featviz.engine.heap import kept_heap
 from featviz.engine.recipe import Recipe
 from featviz.engine.seen import see
 from featviz.engine.slots import Slots
@@ -54,13 +55,10 @@ def part_costs(network: Network, recipes: Sequence[Recipe], prefix: Prefix) -> d
         works = {name: partial(captures.run, name, work) for name, work in works.items()}
     works["step"] = _engine_step(network, recipes)
     spent: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
-    for _ in range(WARM_UP + REPEATS):
-        for name, work in works.items():
-            synchronize(device)
-            start = time.perf_counter(), time.process_time()
-            work()
-            synchronize(device)
-            spent[name].append((time.perf_counter() - start[0], time.process_time() - start[1]))
+    with kept_heap():
+        for _ in range(WARM_UP + REPEATS):
+            for name, work in works.items():
+                spent[name].append(_spent(work, device))
     costs = {name: _median(each[WARM_UP:]) for name, each in spent.items()}
     there_and_back, there = costs.pop("network"), costs["forward"]
     back_s = (
@@ -68,6 +66,15 @@ def part_costs(network: Network, recipes: Sequence[Recipe], prefix: Prefix) -> d
         max(0.0, there_and_back.core_s - there.core_s),
     )
     return {**costs, "backward": Cost(*back_s)}
+
+
+def _spent(work: Work, device: torch.device) -> tuple[float, float]:
+    """Wall and core seconds of a call."""
+    synchronize(device)
+    start = time.perf_counter(), time.process_time()
+    work()
+    synchronize(device)
+    return time.perf_counter() - start[0], time.process_time() - start[1]
 
 
 def shares(costs: Mapping[str, Cost]) -> dict[str, float]:
@@ -122,11 +129,10 @@ class Pieces:
         images = self._decoded()
         gradient = _back(self._shown(images), self.parameters)
         values, _ = self._judged(images)
-        is_finite = torch.isfinite(values) & torch.isfinite(gradient).flatten(1).all(dim=1)
+        is_finite = torch.isfinite(values) & is_finite_by_row(gradient)
         self.stopping.hear(values)
         moves = self.stopping.see(values, is_finite)
-        mask = moves.view(-1, *[1] * (gradient.ndim - 1))
-        self._update(torch.where(mask, gradient, 0), moves)
+        self._update(gradient, moves)
 
     def _decoded(self) -> Tensor:
         return self.recipe.parameterization.decode(self.parameters)

@@ -5,7 +5,11 @@ import pytest
 import torch
 from reference import image as reference
 
-from featviz.image.color import decorrelated_from_rgb, rgb_from_decorrelated
+from featviz.image.color import (
+    decorrelated_from_rgb,
+    images_from_planes,
+    rgb_from_decorrelated,
+)
 from featviz.image.spectrum import frequencies, hartley, lucid_gain_sd, pink_gain
 
 SIZES = [(8, 8), (5, 7), (6, 5), (1, 4), (4, 1), (2, 3)]
@@ -45,6 +49,26 @@ def test_color_has_its_gradient() -> None:
     x = planes(2, 3, 2, 3).requires_grad_()
     assert torch.autograd.gradcheck(rgb_from_decorrelated, x)
     assert torch.autograd.gradcheck(decorrelated_from_rgb, x)
+
+
+@pytest.mark.parametrize("color", ["decorrelated", "plain"])
+def test_pictures_are_the_sigmoid_of_their_colors(color: str) -> None:
+    given, mixes = planes(2, 3, 5, 7).requires_grad_(), color == "decorrelated"
+    colors = rgb_from_decorrelated(given) if mixes else given
+    images = images_from_planes(given, is_decorrelated=mixes)
+    torch.testing.assert_close(images, 1 / (1 + torch.exp(-colors)), rtol=0, atol=1e-15)
+    assert torch.autograd.gradcheck(
+        lambda each: images_from_planes(each, is_decorrelated=mixes), given
+    )
+
+
+@pytest.mark.parametrize("size", [(5, 7), (33, 47), (97, 97)])
+def test_a_picture_of_odd_size_rounds_alike_in_every_place(size: tuple[int, int]) -> None:
+    one = planes(1, 3, *size).float()
+    alone = images_from_planes(one, is_decorrelated=True)
+    for count in (2, 3, 7, 16):
+        together = images_from_planes(one.expand(count, -1, -1, -1), is_decorrelated=True)
+        assert torch.equal(together, alone.expand_as(together))
 
 
 @pytest.mark.parametrize(("rows", "columns"), SIZES)

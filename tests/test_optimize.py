@@ -10,7 +10,7 @@ from networks import Everything, Rectified, network_of
 from reference import adam
 from torch import Tensor, nn
 
-from featviz.engine.ascent import Ascent
+from featviz.engine.ascent import Ascent, is_finite_by_row
 from featviz.engine.custom import objective
 from featviz.engine.given import GivenImage
 from featviz.engine.objectives import Channel, Likeness, Logit, Misalignment, Neuron
@@ -78,6 +78,27 @@ def test_a_step_of_ascent_is_torchs() -> None:
         theirs.grad = gradient
         optimizer.step()
     torch.testing.assert_close(mine, theirs.detach(), rtol=0, atol=1e-12)  # float64 rounding
+
+
+def test_rows_that_do_not_move_are_not_touched_by_their_gradient() -> None:
+    parameters, apart = torch.ones(2, 3), torch.ones(2, 3)
+    numbers, gradient = torch.zeros(2, dtype=torch.int64), torch.ones(2, 3)
+    together, alone = (Ascent(Adam(0.3), parameters, steps=2) for _ in range(2))
+    alone.step(apart, gradient, numbers=numbers, moves=torch.tensor([True, True]))
+    gradient[1] = torch.nan
+    together.step(parameters, gradient, numbers=numbers, moves=torch.tensor([True, False]))
+    assert torch.equal(parameters[0], apart[0])
+    assert torch.equal(parameters[1], torch.ones(3))
+    assert torch.isfinite(together.mean).all()
+    assert torch.isfinite(together.square).all()
+
+
+def test_one_value_that_is_no_number_is_found_in_its_row() -> None:
+    values = torch.ones(5, 2, 3)
+    for row, value in enumerate((torch.nan, torch.inf, -torch.inf)):
+        values[row, 1, row] = value
+    values[3] = torch.finfo(torch.float32).max
+    assert is_finite_by_row(values).tolist() == [False, False, False, True, True]
 
 
 def test_the_batched_loop_is_the_reference_loop(everything: Network) -> None:

@@ -27,9 +27,12 @@ class Ascent:
         self._roots = like.new_tensor([(1 - settings.beta2 ** (n + 1)) ** 0.5 for n in numbers])
 
     def step(self, parameters: Tensor, gradient: Tensor, *, numbers: Steps, moves: Flags) -> None:
-        """Moves rows of `parameters`, in place, up along `gradient`; the others stay."""
+        """Moves rows of `parameters`, in place, up along `gradient`; the others stay, whatever
+        their gradient."""
         settings = self.settings
         shape = (-1, *[1] * (parameters.ndim - 1))
+        if moves.is_cuda or not bool(moves.all()):  # a host need not wait for itself
+            gradient = torch.where(moves.view(shape), gradient, 0)
         self.mean.lerp_(gradient, 1 - settings.beta1)
         self.square.mul_(settings.beta2).addcmul_(gradient, gradient, value=1 - settings.beta2)
         at = numbers.clamp(max=len(self._sizes) - 1)
@@ -43,3 +46,9 @@ class Ascent:
         parameters.copy_(torch.where(chosen, start, parameters))
         self.mean.masked_fill_(chosen, 0)
         self.square.masked_fill_(chosen, 0)
+
+
+def is_finite_by_row(values: Tensor) -> Flags:
+    """Rows in which every value is a number; extremes are NaN where anything is."""
+    flat = values.flatten(1)
+    return torch.isfinite(flat.amax(dim=1)) & torch.isfinite(flat.amin(dim=1))

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from featviz.engine.accelerated import Accelerated, accelerated
-from featviz.engine.ascent import Ascent
+from featviz.engine.ascent import Ascent, is_finite_by_row
 from featviz.engine.batch import batch_key, prefix_of, program, shown_to, working_dtype
 from featviz.engine.capture import Captures
+from featviz.engine.heap import kept_heap
 from featviz.engine.program import Program
 from featviz.engine.recipe import Recipe
 from featviz.engine.seen import see
@@ -69,14 +70,15 @@ def stream(
     queue = deque(enumerate(recipes))
     if not queue:
         return
-    slots = Slots(network, queue[0][1], places, captures=captures)
-    while slots.fill(queue):
-        slots.step()
-        if on_step is not None:
-            on_step(slots.occupied)
-        ended = slots.ended()
-        if ended:
-            yield ended
+    with kept_heap():
+        slots = Slots(network, queue[0][1], places, captures=captures)
+        while slots.fill(queue):
+            slots.step()
+            if on_step is not None:
+                on_step(slots.occupied)
+            ended = slots.ended()
+            if ended:
+                yield ended
 
 
 def optimize_batch(
@@ -181,15 +183,12 @@ class Slots:
         values = heard + looked
         (gradient,) = torch.autograd.grad(values.sum(), parameters)
         values = values.detach()
-        is_finite = torch.isfinite(values) & torch.isfinite(gradient).flatten(1).all(dim=1)
+        is_finite = torch.isfinite(values) & is_finite_by_row(gradient)
         numbers = stopping.numbers.clone()
         stopping.hear(heard.detach())
         self._course[numbers, self._rows] = torch.where(stopping.runs, values, torch.nan)
         moves = stopping.see(values, is_finite)
-        mask = moves.view(-1, *[1] * (gradient.ndim - 1))
-        self._ascent.step(
-            self._parameters, torch.where(mask, gradient, 0), numbers=numbers, moves=moves
-        )
+        self._ascent.step(self._parameters, gradient, numbers=numbers, moves=moves)
 
     def ended(self) -> list[tuple[int, Finished]]:
         """The pictures that are done, by the number of their recipe; they leave their places."""

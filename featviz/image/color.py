@@ -1,6 +1,5 @@
 """Decorrelated color <-> RGB, on values before the sigmoid; the spectrum is not in here."""
 
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -54,43 +53,29 @@ def decorrelated_from_rgb(planes: Planes) -> Planes:
 
 
 def images_from_planes(planes: AnyPlanes, *, is_decorrelated: bool) -> AnyPlanes:
-    """The sigmoid of the planes, mixed to RGB first where they are decorrelated colors.
-
-    The sigmoid goes through tanh: torch's own rounds the last few values of a CPU tensor otherwise
-    than the rest, so that a picture of odd size would depend on its slot.
-    """
-    return _Squash.apply(planes, _HALF if is_decorrelated else None)
-
-
-_HALF: Matrix = tuple(tuple(value / 2 for value in row) for row in RGB_FROM_DECORRELATED)
+    """The sigmoid of the planes, mixed to RGB first where they are decorrelated colors."""
+    return _Squash.apply(planes, RGB_FROM_DECORRELATED if is_decorrelated else None)
 
 
 class _Squash(torch.autograd.Function):
-    """(1 + tanh(x / 2)) / 2 of mixed planes; a Function, for fewer passes over the pictures."""
+    """A Function, for fewer passes over the pictures."""
 
     @staticmethod
-    def forward(ctx: Any, planes: AnyPlanes, half: Matrix | None) -> AnyPlanes:
-        halved = planes * 0.5 if half is None else _mixed(planes, half)
-        bent = halved.tanh_()
-        ctx.save_for_backward(bent)
-        ctx.half = half
-        return torch.add(_one_half(bent.device, bent.dtype), bent, alpha=0.5)
+    def forward(ctx: Any, planes: AnyPlanes, matrix: Matrix | None) -> AnyPlanes:
+        mixed = planes.clone() if matrix is None else _mixed(planes, matrix)
+        # torch on a CPU rounds the last few values of a tensor otherwise than the rest, so each
+        # picture is a tensor of its own: those of odd size would depend on their slot else.
+        for each in mixed if mixed.device.type == "cpu" and mixed.ndim > 3 else [mixed]:
+            each.sigmoid_()
+        ctx.save_for_backward(mixed)
+        ctx.matrix = matrix
+        return mixed
 
     @staticmethod
     def backward(ctx: Any, *gradients: AnyPlanes) -> tuple[AnyPlanes, None]:
-        (bent,) = ctx.saved_tensors
-        through = torch.ops.aten.tanh_backward(gradients[0], bent)
-        if ctx.half is None:
-            return through.mul_(0.25), None
-        quarter = tuple(tuple(value / 2 for value in row) for row in _transposed(ctx.half))
-        return _mixed(through, quarter), None
-
-
-@lru_cache(maxsize=8)
-def _one_half(device: torch.device, dtype: torch.dtype) -> Tensor:
-    """A tensor, so that one operation can scale and add; kept where it is needed."""
-    with torch.inference_mode(mode=False):
-        return torch.tensor(0.5, dtype=dtype, device=device)
+        (images,) = ctx.saved_tensors
+        through = torch.ops.aten.sigmoid_backward(gradients[0], images)
+        return through if ctx.matrix is None else _mixed(through, _transposed(ctx.matrix)), None
 
 
 def _mixed(planes: Planes, matrix: Matrix) -> Planes:

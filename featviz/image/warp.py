@@ -140,20 +140,21 @@ def _grid(
     """The map in grid_sample's words: (column, row), and (2 * position + 1) / size - 1.
 
     The change of units is made on the map, so the plane costs one addition; what rounding leaves
-    is size * epsilon pixels (1e-5 px at 128 px in float32).
+    is size * epsilon pixels (1e-5 px at 128 px in float32). In memory all columns stand before
+    all rows, which is the quicker to write and to read.
     """
     row_size, column_size = images.shape[-2:]
     to_row = affine.detach()[:, 0] * (2 / row_size)
     to_column = affine.detach()[:, 1] * (2 / column_size)
-    per_row, per_column, constant = torch.stack([to_column, to_row], dim=-1).unbind(1)
+    per_row, per_column, constant = torch.stack([to_column, to_row], dim=1)[..., None].unbind(2)
     start = torch.stack(
-        [constant[:, 0] + (1 / column_size - 1), constant[:, 1] + (1 / row_size - 1)], dim=-1
+        [constant[:, 0] + (1 / column_size - 1), constant[:, 1] + (1 / row_size - 1)], dim=1
     )
     row = torch.arange(rows, dtype=affine.dtype, device=affine.device)
     column = torch.arange(columns, dtype=affine.dtype, device=affine.device)
-    along_rows = per_row[:, None] * row[:, None] + start[:, None]  # batch row 2
-    along_columns = per_column[:, None] * column[:, None]  # batch column 2
-    return along_rows[:, :, None] + along_columns[:, None]
+    along_rows = per_row * row + start  # batch 2 row
+    along_columns = per_column * column  # batch 2 column
+    return (along_rows[..., None] + along_columns[:, :, None]).movedim(1, -1)
 
 
 class _Reproducible(torch.autograd.Function):
