@@ -1,11 +1,12 @@
-"""Do our pictures beat Lucent's at the same units, and at what cost?
+"""Do our pictures beat a peer's at the same units, and at what cost?
 
-    python -m benchmarks.peers --weights-googlenet FILE [--units N] [--images FOLDER] [--out FILE]
+    python -m benchmarks.peers [--tool NAME] --weights-googlenet FILE [--units N] [--images FOLDER]
 
 Both sides get the same networks, weights, units, threads and picture size, and their own default
-settings. Lucent renders one unit a process; what it rendered stays in --cache, so that an
+settings. A peer renders one unit a process; what it rendered stays in --cache, so that an
 interrupted run goes on. featviz renders the units of a network together, as it is meant to be
-used. Scores are those of the saved 8-bit pictures, alike for both.
+used, once at the peer's size and once at the sizes that it chooses itself ("auto"). Scores are
+those of the saved 8-bit pictures, alike for both.
 """
 
 import argparse
@@ -22,7 +23,8 @@ import torch
 import featviz
 from benchmarks.judge import SCORES, Judge
 from benchmarks.machine import write_result
-from benchmarks.peer_lucent import PINNED, VARIANTS, Lucent, Rendered, Target
+from benchmarks.peer import VARIANTS, Peer, Rendered, Target
+from benchmarks.peer_tools import TOOLS
 from featviz.engine.execution import execution
 from featviz.engine.recipe import Recipe, default_recipe
 from featviz.engine.render import render_each
@@ -44,49 +46,60 @@ def main() -> None:
     targets = targets_of(networks, options.units)
     settings = {"variant": options.variant, "steps": options.peer_steps}
     settings |= {"size": options.size, "threads": options.threads}
-    lucent = Lucent(options.cache, weights, **settings)
+    peer = Peer(options.tool, options.cache, weights, **settings)
     if not options.only_cached:
-        lucent.collect(targets)
+        peer.collect(targets)
     if options.only_collect:
         return
-    peer = lucent.known()
+    theirs = peer.known()
     rows = []
     for name, network in networks.items():
-        asked = [target for target in targets if target.network == name and target in peer]
-        ours = rendered_by_featviz(network, asked, options) if asked else {}
+        asked = [target for target in targets if target.network == name and target in theirs]
         judge = Judge(network, options.images)
-        rows += [_row(judge, target, ours[target], peer[target]) for target in asked]
-    summary = {name: _summary([r for r in rows if r["network"] == name]) for name in networks}
-    summary["all"] = _summary(rows)
+        for size in (options.size, "auto") if asked else ():
+            ours = rendered_by_featviz(network, asked, options, size=size)
+            label = {"peer": TOOLS[options.tool].release, "size": str(size)}
+            rows += [label | _row(judge, each, ours[each], theirs[each]) for each in asked]
+    at_size = [row for row in rows if row["size"] != "auto"]
+    summary = {name: _summary([r for r in at_size if r["network"] == name]) for name in networks}
+    summary |= {
+        "all": _summary(at_size),
+        "auto size": _summary([r for r in rows if r not in at_size]),
+    }
     _print(rows, summary)
-    kept = ("size", "steps", "slots", "peer_steps", "variant", "threads", "note")
+    kept = ("tool", "size", "steps", "slots", "peer_steps", "variant", "threads", "note")
     content = {
         "settings": {name: getattr(options, name) for name in kept}
-        | {"peer": PINNED, "references": "photographs" if options.images else "pink noise"},
+        | {"references": "photographs" if options.images else "pink noise"},
         "summary": summary,
         "rows": rows,
     }
-    write_result("peers", torch.device("cpu"), content, out=options.out)
+    suffix = f"-{options.tool}" + ("" if options.variant == "default" else f"-{options.variant}")
+    write_result("peers", torch.device("cpu"), content, out=options.out, suffix=suffix)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tool", choices=TOOLS, default="lucent")
     parser.add_argument("--weights-googlenet", default="", help="FILE.npz [without googlenet_bvlc]")
     parser.add_argument("--units", type=int, default=24, help="of all networks together")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=Recipe.steps, help="of ours")
     parser.add_argument("--slots", type=int, default=16, help="of ours, at most")
-    parser.add_argument("--peer-steps", type=int, default=512)
+    parser.add_argument("--peer-steps", type=int, help="[the tool's default]")
     parser.add_argument("--variant", choices=VARIANTS, default="default")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--images", type=Path, help="references for ranks [pink noise]")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "peers")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--only-collect", action="store_true", help="Lucent's side, no scores")
-    which.add_argument("--only-cached", action="store_true", help="units that Lucent has done")
+    which.add_argument("--only-collect", action="store_true", help="the peer's side, no scores")
+    which.add_argument("--only-cached", action="store_true", help="units that the peer has done")
     parser.add_argument("--note", default="", help="on the conditions; goes into the result")
-    parser.add_argument("--out", type=Path, help="[benchmarks/results/peers-DATE.json]")
-    return parser.parse_args()
+    parser.add_argument("--out", type=Path, help="[benchmarks/results/peers-DATE-TOOL.json]")
+    options = parser.parse_args()
+    if options.peer_steps is None:
+        options.peer_steps = TOOLS[options.tool].steps
+    return options
 
 
 def targets_of(networks: Mapping[str, Network], count: int) -> list[Target]:
@@ -105,10 +118,10 @@ def targets_of(networks: Mapping[str, Network], count: int) -> list[Target]:
 
 
 def rendered_by_featviz(
-    network: Network, targets: Sequence[Target], options: argparse.Namespace
+    network: Network, targets: Sequence[Target], options: argparse.Namespace, *, size: int | str
 ) -> dict[Target, Rendered]:
     """Our side: all units of a network in one call; the costs are shared evenly."""
-    settings = {"size": options.size, "steps": options.steps}
+    settings = {"size": size, "steps": options.steps}
     recipes = [
         default_recipe(network, featviz.Channel(t.layer, t.channel), **settings) for t in targets
     ]
@@ -117,18 +130,18 @@ def rendered_by_featviz(
     made = {picture.recipe.digest: picture for picture in render_each(network, recipes, how)}
     cpu_s = (time.process_time() - cpu) / len(recipes)
     wall_s = (time.perf_counter() - wall) / len(recipes)
-    folder = options.cache / "featviz"
+    folder = options.cache / f"featviz-{size}"
     folder.mkdir(parents=True, exist_ok=True)
     results = {}
     for target, recipe in zip(targets, recipes, strict=True):
         picture = made[recipe.digest]
         path = picture.save(folder / target.file_name)
-        results[target] = Rendered(path, cpu_s, wall_s, picture.steps, options.size)
+        results[target] = Rendered(path, cpu_s, wall_s, picture.steps, recipe.shape.rows)
     return results
 
 
 def _row(judge: Judge, target: Target, ours: Rendered, peer: Rendered) -> dict[str, Any]:
-    row: dict[str, Any] = {"peer": PINNED[0], **asdict(target)}
+    row: dict[str, Any] = {**asdict(target), "px_ours": ours.presented_px}
     for side, rendered in (("ours", ours), ("peer", peer)):
         found = {name: getattr(rendered, name) for name in ("cpu_s", "wall_s", "passes")}
         found |= judge.scores(target.layer, target.channel, rendered.picture, rendered.presented_px)
@@ -137,7 +150,7 @@ def _row(judge: Judge, target: Target, ours: Rendered, peer: Rendered) -> dict[s
 
 
 def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Medians over units; how often ours is higher; Lucent's CPU seconds by ours."""
+    """Medians over units; how often ours is higher; the peer's CPU seconds by ours."""
     if not rows:
         return {"units": 0}
     summary: dict[str, Any] = {"units": len(rows)}
@@ -156,20 +169,20 @@ def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _print(rows: Sequence[dict[str, Any]], summary: Mapping[str, dict[str, Any]]) -> None:
     columns = ("score", "score_native", "held_out", "held_out_native", "rank", "cpu_s")
-    print(f"{'ours | Lucent':<34}" + "".join(f"{name:>21}" for name in columns))
-    named = [(f"{r['network'][:10]} {r['layer']}:{r['channel']}", r) for r in rows]
+    print(f"{'ours | peer':<34}" + "".join(f"{name:>21}" for name in columns))
+    named = [(f"{r['network'][:10]} {r['layer']}:{r['channel']} {r['px_ours']}", r) for r in rows]
     named += [(f"median, {name} ({s['units']})", s) for name, s in summary.items() if s["units"]]
     for name, row in named:
         cells = (f"{row[f'{c}_ours']:11.4g} |{row[f'{c}_peer']:8.4g}" for c in columns)
         print(f"{name:<34}" + "".join(cells))
     for name, each in summary.items():
         for score in SCORES if each["units"] else ():
-            ratio = each[f"{score}_ratio"]  # None where Lucent woke no unit
+            ratio = each[f"{score}_ratio"]  # None where the peer woke no unit
             times = "" if ratio is None else f", {ratio:.3g} times in the median"
             higher = f"{each[f'{score}_higher']} of {each['units']}"
             print(f"{name}, {score}: ours higher in {higher}{times}")
         if each["units"]:
-            print(f"{name}: Lucent's CPU seconds by ours {each['cpu_s_peer_by_ours']:.3g}")
+            print(f"{name}: the peer's CPU seconds by ours {each['cpu_s_peer_by_ours']:.3g}")
 
 
 if __name__ == "__main__":

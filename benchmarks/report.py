@@ -128,39 +128,54 @@ def _scaling() -> str:
 
 
 def _peers() -> str:
-    parts = []
-    for path in sorted(RESULTS.glob("peers-*.json")):
+    newest_of: dict[tuple[str, str], dict[str, Any]] = {}
+    for path in RESULTS.glob("peers-*.json"):
         result = json.loads(path.read_text(encoding="utf-8"))
-        rows = []
-        for name in (*NETWORKS, "all"):
-            each = result["summary"].get(name, {"units": 0})
-            if not each["units"]:
-                continue
-            rows.append(
-                [
-                    name if name == "all" else f"`{name}`",
-                    str(each["units"]),
-                    f"{each['passes_ours']:.0f} / {each['passes_peer']:.0f}",
-                    f"{each['cpu_s_peer_by_ours']:.1f}",
-                    *(f"{each[f'{n}_ratio']:.2f}" for n in ("score", "held_out", "score_native")),
-                    f"{each['rank_ours']:.0f} / {each['rank_peer']:.0f}",
-                ]
-            )
         settings = result["settings"]
-        head = ["network", "units", "passes", "CPU time", "score", "held out", "at 224 px", "rank"]
-        words = "its defaults" if settings["variant"] == "default" else "its weights frozen"
-        parts.append(
-            f"**Against Lucent** ({settings['peer'][0]}, {words}; `scripts/bench peers`; "
-            f"{_where(result)}; {settings['steps']} steps of ours, {settings['slots']} slots): "
-            "passes of the network a unit, ours and Lucent's; Lucent's CPU time by ours; medians "
-            "over units of our score by Lucent's: as each tool shows its 128 px picture to the "
-            "network (Lucent enlarges it to 224), under held-out changes, and with both enlarged "
-            "to 224; the median rank of the unit in its layer, ours and Lucent's. "
-            + settings.get("note", "")
-            + "\n\n"
-            + _table(head, rows)
+        key = settings.get("tool", "lucent"), settings["variant"]
+        if key not in newest_of or newest_of[key]["date"] < result["date"]:
+            newest_of[key] = result
+    if not newest_of:
+        return ""
+    parts = [newest_of[key] for key in sorted(newest_of)]
+    rows = [row for result in parts for row in _peer_rows(result)]
+    head = ["peer", "network", "units", "passes", "CPU time", "score", "held out", "at 224 px"]
+    notes = dict.fromkeys(note for each in parts if (note := each["settings"].get("note", "")))
+    conditions = dict.fromkeys(_where(each) for each in parts)
+    return (
+        f"**Against peers** (`scripts/bench peers`; {'; '.join(conditions)}; "
+        f"{parts[0]['settings']['steps']} steps of ours, their own defaults, 128 px for both and, "
+        'in rows of their own, our "auto" size): passes of the network a unit, ours and theirs; '
+        "their CPU time by ours; medians over units of our score by theirs: as each tool shows its "
+        "picture to the network (Lucent and Horama enlarge it to 224), under held-out changes, and "
+        "with both enlarged to 224; the median rank of the unit in its layer, ours and theirs. "
+        + " ".join(notes)
+        + "\n\n"
+        + _table([*head, "rank"], rows)
+    )
+
+
+def _peer_rows(result: dict[str, Any]) -> list[list[str]]:
+    settings = result["settings"]
+    peer = settings.get("tool", "lucent")
+    peer += "" if settings["variant"] == "default" else f", {settings['variant']} weights"
+    rows = []
+    for name, each in result["summary"].items():
+        if not each["units"]:
+            continue
+        ratios = (each[f"{n}_ratio"] for n in ("score", "held_out", "score_native"))
+        rows.append(
+            [
+                peer,
+                f"`{name}`" if name in NETWORKS else name,
+                str(each["units"]),
+                f"{each['passes_ours']:.0f} / {each['passes_peer']:.0f}",
+                f"{each['cpu_s_peer_by_ours']:.1f}",
+                *("" if ratio is None else f"{ratio:.2f}" for ratio in ratios),
+                f"{each['rank_ours']:.0f} / {each['rank_peer']:.0f}",
+            ]
         )
-    return "\n\n".join(parts)
+    return rows
 
 
 def _settings() -> str:

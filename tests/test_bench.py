@@ -8,14 +8,29 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 import torch
 from networks import Everything, network_of
+from torch import nn
 
 import featviz
-from benchmarks import atlas, cuda, everything, history, machine, parts, scaling, step
+from benchmarks import (
+    atlas,
+    cuda,
+    everything,
+    history,
+    lastlayer,
+    machine,
+    parts,
+    peers,
+    scaling,
+    step,
+)
+from benchmarks.judge import SCORES
+from benchmarks.peer import Peer, Target
 from featviz.engine.execution import execution
 from featviz.engine.recipe import default_recipe
 from featviz.network.recording import Prefix
@@ -176,6 +191,61 @@ def test_batches_that_wait_hold_only_what_can_be_rowed_together() -> None:
     large = [replace(each, shape=replace(each.shape, rows=64)) for each in small[:1]]
     made = atlas.batches([small[0], *large, *small[1:]], 2)
     assert made == [small[:2], small[2:], large]
+
+
+class Two(nn.Module):
+    """Convolutions of 1 x 1 from 3 to 2 and from 2 to 5 channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 2, 1), nn.Conv2d(2, 5, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(images).relu()).relu()
+
+
+def test_the_last_layers_share_is_counted_by_hand() -> None:
+    found = lastlayer.bound(network_of(Two()), 16)
+    # Per pixel 6 and 10 multiply-adds: 2 units of 6, 5 units of 16 of which 10 are the last's.
+    assert found == {"units": 7, "saved_at_most": pytest.approx((2 * 6 + 5 * 10) / (12 + 80))}
+
+
+def a_peer(folder: Path, **settings: Any) -> Peer:
+    return Peer("dreamlens", folder, {"planted": ""}, steps=3, **settings)
+
+
+def test_what_a_peer_rendered_counts_for_its_settings_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site-dreamlens").mkdir()  # installed already
+    commands: list[list[str]] = []
+
+    def run(words: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        commands.append(words)
+        told = {"cpu_s": 2.0, "wall_s": 1.0, "passes": 3}
+        return subprocess.CompletedProcess(words, 0, stdout=f"noise\n{json.dumps(told)}\n")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    targets = [Target("planted", "curve", 0), Target("planted", "curve", 1)]
+    peer = a_peer(tmp_path)
+    peer.collect(targets[:1])
+    peer.collect(targets)
+    assert [words[words.index("--channel") + 1] for words in commands] == ["0", "1"]
+    found = peer.known()[targets[1]]
+    assert (found.cpu_s, found.wall_s, found.passes, found.presented_px) == (2, 1, 3, 128)
+    assert a_peer(tmp_path, variant="frozen").known() == {}
+    assert a_peer(tmp_path, threads=2).known() == {}
+
+
+def test_a_summary_of_peers_is_medians_and_a_ratio_of_sums() -> None:
+    one: dict[str, float] = {f"{name}_{side}": 1 for name in SCORES for side in ("ours", "peer")}
+    costs = {"rank_ours": 0, "rank_peer": 2, "wall_s_ours": 1, "wall_s_peer": 1}
+    one |= costs | {"passes_ours": 40, "passes_peer": 512, "cpu_s_ours": 1, "cpu_s_peer": 50}
+    rows = [one, one | {"score_ours": 3, "cpu_s_peer": 150}, one | {"score_ours": 2}]
+    summary = peers._summary(rows)
+    assert (summary["units"], summary["score_ours"], summary["score_peer"]) == (3, 2, 1)
+    assert (summary["score_ratio"], summary["score_higher"]) == (2, 2)
+    assert summary["cpu_s_peer_by_ours"] == pytest.approx(250 / 3)
 
 
 def test_everything_counts_what_it_was_limited_to() -> None:

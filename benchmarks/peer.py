@@ -1,9 +1,9 @@
-"""Lucent as it is released, rendering units of our networks: its own packages, a process a unit.
+"""A peer as it is released, rendering units of our networks: its own packages, a process a unit.
 
-`Lucent` installs it into a folder of its own and keeps what it rendered. Run as a program, this
+`Peer` installs it into a folder of its own and keeps what it rendered. Run as a program, this
 file is the worker: it lives in that folder's environment, with the same torch as ours.
 
-    python -m benchmarks.peer_lucent --network NAME --layer L --channel N --picture FILE ...
+    python -m benchmarks.peer --tool NAME --network NAME --layer L --channel N --picture FILE ...
 """
 
 import argparse
@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +25,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 import featviz
+from benchmarks.peer_tools import TOOLS, Task
 from featviz.network.network import Network
 from featviz.network.recording import record
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PINNED = ("torch-lucent==0.1.8", "kornia==0.4.1")
-"""The last release, and the newest kornia that it allows."""
-NEEDED = (
-    *("decorator", "ipython", "ipython-pygments-lexers", "jedi", "parso", "matplotlib-inline"),
-    *("traitlets", "stack-data", "executing", "asttokens", "pure-eval", "prompt-toolkit"),
-    *("wcwidth", "pexpect", "ptyprocess"),
-)
-"""What Lucent imports beside torch, torchvision, numpy, pillow and tqdm."""
 VARIANTS = ("default", "frozen")
-"""Weights that collect gradients, as Lucent leaves a network, or `requires_grad_(False)`."""
-SHOWN_PX = 224
-"""The side that Lucent upsamples smaller pictures to before the network sees them."""
+"""Weights that collect gradients, as they are after loading, or `requires_grad_(False)`."""
+CHECKED_PX = 224
 
 
 @dataclass(frozen=True)
@@ -71,26 +63,28 @@ class Rendered:
 
 
 @dataclass(frozen=True)
-class Lucent:
-    """Lucent in `folder`: its packages, and the pictures and costs of earlier runs.
+class Peer:
+    """A tool in `folder`: its packages, and the pictures and costs of earlier runs.
 
     What is kept counts for the same settings only: variant, steps, size, seed and threads, and
     the name of the weights file.
     """
 
+    tool: str
     folder: Path
     weights: Mapping[str, str]
+    steps: int
     variant: str = "default"
-    steps: int = 512
     size: int = 128
     seed: int = 0
     threads: int = 1
 
     def install(self) -> None:
-        """Puts Lucent and its needs into `folder`/site, where they are not yet."""
-        if not (self._site / "lucent").is_dir():
+        """Puts the tool and its needs into its folder, where they are not yet."""
+        if not self._site.is_dir():
             pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target"]
-            subprocess.run([*pip, str(self._site), *PINNED, *NEEDED], check=True)
+            tool = TOOLS[self.tool]
+            subprocess.run([*pip, str(self._site), tool.release, *tool.needs], check=True)
 
     def collect(self, targets: Iterable[Target]) -> None:
         """Renders what is not there yet, in order; safe to interrupt."""
@@ -101,7 +95,7 @@ class Lucent:
                 row = self._run(target)
                 with self._rows.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
-                print(f"Lucent, {target}: {row['cpu_s']:.1f} CPU s", flush=True)
+                print(f"{self.tool}, {target}: {row['cpu_s']:.1f} CPU s", flush=True)
 
     def known(self) -> dict[Target, Rendered]:
         """What was rendered with these settings."""
@@ -115,7 +109,7 @@ class Lucent:
                 cpu_s=row["cpu_s"],
                 wall_s=row["wall_s"],
                 passes=row["passes"],
-                presented_px=max(self.size, SHOWN_PX),
+                presented_px=max(self.size, TOOLS[self.tool].shown_px or 0),
             )
             for row in rows
             if row["settings"] == self._settings(row["network"])
@@ -123,11 +117,11 @@ class Lucent:
 
     @property
     def _site(self) -> Path:
-        return self.folder / "site"
+        return self.folder / f"site-{self.tool}"
 
     @property
     def _rows(self) -> Path:
-        return self.folder / "lucent.jsonl"
+        return self.folder / f"{self.tool}.jsonl"
 
     def _settings(self, network: str) -> dict[str, Any]:
         settings = {name: getattr(self, name) for name in ("variant", "steps", "size", "seed")}
@@ -137,9 +131,10 @@ class Lucent:
     def _run(self, target: Target) -> dict[str, Any]:
         settings = self._settings(target.network)
         kind = "-".join(str(value) for name, value in settings.items() if name != "weights")
-        picture = Path("lucent") / kind / target.file_name
+        picture = Path(self.tool) / kind / target.file_name
         (self.folder / picture).parent.mkdir(parents=True, exist_ok=True)
         wanted = {
+            "tool": self.tool,
             **asdict(target),
             **{name: settings[name] for name in ("variant", "steps", "size", "seed")},
             "weights": self.weights[target.network],
@@ -149,7 +144,7 @@ class Lucent:
         places = os.pathsep.join((str(self._site.resolve()), str(REPOSITORY)))
         threads = {f"{name}_NUM_THREADS": str(self.threads) for name in ("OMP", "MKL")}
         answer = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", "benchmarks.peer_lucent", *words],
+            [sys.executable, "-W", "ignore", "-m", "benchmarks.peer", *words],
             cwd=REPOSITORY,
             env={**os.environ, **threads, "PYTHONPATH": places},
             stdout=subprocess.PIPE,
@@ -177,6 +172,7 @@ class Presented(nn.Module):
 def main() -> None:
     """The worker: renders one unit, saves the picture, prints what it cost as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tool", choices=TOOLS, required=True)
     for name in ("network", "weights", "layer"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--picture", type=Path, required=True)
@@ -188,49 +184,28 @@ def main() -> None:
     check_read_point(network, options.layer)
     presented = Presented(network).eval()
     presented.requires_grad_(options.variant == "default")
-    picture, measured = rendered(presented, options)
-    Image.fromarray(picture).save(options.picture)
-    versions = {name: version(name) for name in ("torch-lucent", "kornia", "torch")}
-    threads = torch.get_num_threads()
-    print(json.dumps({**measured, "versions": versions, "threads_used": threads}))
-
-
-def rendered(
-    presented: Presented, options: argparse.Namespace
-) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], dict[str, float]]:
-    """Lucent's picture as (row, column, channel) bytes, and the cost of the render alone."""
-    from lucent.optvis import (  # pyright: ignore[reportMissingImports]
-        objectives,
-        param,
-        render,
-    )
-
-    torch.manual_seed(options.seed)  # the picture's noise
-    np.random.seed(options.seed)  # noqa: NPY002 -- Lucent's transforms draw from this generator
+    tool = TOOLS[options.tool]
+    torch.manual_seed(options.seed)
+    np.random.seed(options.seed)  # noqa: NPY002 -- what peers draw their transforms from
     random.seed(options.seed)
-    layer = "module_" + options.layer.replace(".", "_")
+    task = Task(presented, options.layer, options.channel, options.size, options.steps)
+    import_module(tool.package)
     wall, cpu = time.perf_counter(), time.process_time()
-    (images,) = render.render_vis(
-        presented,
-        objectives.channel(layer, options.channel),
-        param_f=lambda: param.image(options.size),
-        preprocess=False,  # `presented` has the network's own
-        thresholds=(options.steps,),
-        show_image=False,
-        progress=False,
-    )
-    cpu_s, wall_s = time.process_time() - cpu, time.perf_counter() - wall
-    pixels = np.clip(np.rint(images[0] * 255), 0, 255).astype(np.uint8)
-    return pixels, {"cpu_s": cpu_s, "wall_s": wall_s, "passes": presented.passes}
+    picture = tool.render(task)
+    spent = {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
+    Image.fromarray(picture).save(options.picture)
+    about = {"versions": {"torch": torch.__version__, "release": tool.release}}
+    about["threads_used"] = torch.get_num_threads()
+    print(json.dumps({**spent, "passes": presented.passes, **about}))
 
 
 def check_read_point(network: Network, layer: str) -> None:
-    """Raises AssertionError where what Lucent's hook holds after a pass is not our read point.
+    """Raises AssertionError where what a peer's hook holds after a pass is not our read point.
 
-    Lucent keeps what the module of that name returned, without a copy.
+    Peers keep what the module of that name returned, without a copy.
     """
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand((1, 3, SHOWN_PX, SHOWN_PX), generator=generator)
+    images = torch.rand((1, 3, CHECKED_PX, CHECKED_PX), generator=generator)
     held: list[Any] = []
     hook = network.module.get_submodule(layer).register_forward_hook(
         lambda _module, _inputs, output: held.append(output)
