@@ -2,7 +2,6 @@
 
 import statistics
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -158,7 +157,7 @@ def _engine_step(network: Network, recipes: Sequence[Recipe]) -> Work:
     plain = [replace(each, redirected_steps=0, wake_sd=0.0) for each in recipes]
     lasting = [replace(each, steps=WARM_UP + REPEATS) for each in plain]
     slots = Slots(network, lasting[0], len(lasting), captures=True)
-    slots.fill(deque(enumerate(lasting)))
+    slots.fill(iter(enumerate(lasting)))
     return slots.step
 
 

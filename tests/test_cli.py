@@ -193,16 +193,19 @@ def test_a_picture_may_begin_from_an_image_and_end_early(curve: Path) -> None:
 
 
 def test_progress_ends_at_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress_bar(4) as advance:
+    with progress_bar("pictures", 4) as bar:
         for _ in range(6):
-            advance(0.25)
-    assert capsys.readouterr().err.splitlines() == [
+            bar.advance(0.25)
+        bar.finished("line", is_good=False)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" (")[0] for line in lines] == [
         "10 % of 4 pictures",
         "20 % of 4 pictures",
         "30 % of 4 pictures",
         "100 % of 4 pictures",
     ]
-    with pytest.raises(KeyboardInterrupt), progress_bar(4):
+    assert lines[-1].endswith("/s, line, 1 without a picture)")
+    with pytest.raises(KeyboardInterrupt), progress_bar("pictures", 4):
         raise KeyboardInterrupt
     assert capsys.readouterr().err == ""
 

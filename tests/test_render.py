@@ -238,6 +238,27 @@ def test_progress_adds_up_to_the_pictures(network: Network) -> None:
     assert sum(done) == pytest.approx(5)
 
 
+def test_recipes_are_skipped_when_their_turn_comes(network: Network) -> None:
+    recipes = [default_recipe(network, Channel("third", unit), steps=3) for unit in range(5)]
+    how = execution(slots=2)
+    whole = {each.recipe.digest: each for each in render_each(network, recipes, how)}
+    asked: list[int] = []
+
+    def skips(recipe: Recipe) -> bool:
+        number = recipes.index(recipe)
+        assert len(made) >= len(asked) - 2  # only when there is a place for it
+        asked.append(number)
+        return number in (0, 3)
+
+    made: list[Picture] = []
+    made.extend(render_each(network, recipes, how, skips=skips))
+    assert asked == [0, 1, 2, 3, 4]
+    assert sorted(recipes.index(each.recipe) for each in made) == [1, 2, 4]
+    for each in made:
+        assert each.encoded() == whole[each.recipe.digest].encoded()
+    assert list(render_each(network, recipes, how, skips=lambda _: True)) == []
+
+
 def test_executions_are_checked() -> None:
     with pytest.raises(OutOfRange, match="slots 0"):
         execution(slots=0)

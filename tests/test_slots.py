@@ -42,7 +42,7 @@ def recipes(network: Network, count: int, **settings: Any) -> list[Recipe]:
 
 
 def finished(network: Network, asked: list[Recipe], places: int) -> dict[int, slots.Finished]:
-    return dict(each for batch in stream(network, asked, places) for each in batch)
+    return dict(each for batch in stream(network, enumerate(asked), places) for each in batch)
 
 
 def assert_same(one: slots.Finished, other: slots.Finished) -> None:
@@ -87,12 +87,12 @@ def test_a_place_is_taken_as_soon_as_it_is_free(
         nonlocal steps
         steps += 1
 
-    for batch in stream(network, asked, 3, on_step=count):
+    for batch in stream(network, enumerate(asked), 3, on_step=count):
         ends += [[steps, *(number for number, _ in batch)]]
     assert ends == [[64, 0, 1, 2], [128, 3]]
     short = [replace(each, stop=Plateau(4, 4, tolerance=1e9)) for each in asked]
     steps, ends = 0, []
-    for batch in stream(network, short, 3, on_step=count):
+    for batch in stream(network, enumerate(short), 3, on_step=count):
         ends += [[steps, *(number for number, _ in batch)]]
     assert ends == [[8, 0, 1, 2], [16, 3]]
 
@@ -113,7 +113,7 @@ def test_memory_does_not_grow_with_the_number_of_recipes(network: Network) -> No
 
     def held(count: int) -> int:
         made = Slots(network, asked[0], 2)
-        queue = slots.deque(enumerate(asked[:count]))
+        queue = iter(enumerate(asked[:count]))
         while made.fill(queue):
             made.step()
             made.ended()
@@ -207,7 +207,7 @@ def test_a_refill_keeps_the_tensors_where_they_are(network: Network) -> None:
     """So that a captured step can be replayed: only values change, and the pictures are right."""
     asked = [default_recipe(network, Channel("third", i), steps=3, seed=i) for i in range(5)]
     made = Slots(network, asked[0], 2)
-    queue = slots.deque(enumerate(asked))
+    queue = iter(enumerate(asked))
     addresses, programs, done = set(), set(), {}
     while made.fill(queue):
         made.step()
@@ -241,8 +241,10 @@ def test_a_captured_step_makes_the_same_bits() -> None:
         default_recipe(network, Channel("third", i % 5), steps=24, seed=i, transforms=MOVING)
         for i in range(7)
     ]
-    plain = dict(each for batch in stream(network, asked, 3) for each in batch)
-    recorded = dict(each for batch in stream(network, asked, 3, captures=True) for each in batch)
+    plain = dict(each for batch in stream(network, enumerate(asked), 3) for each in batch)
+    recorded = dict(
+        each for batch in stream(network, enumerate(asked), 3, captures=True) for each in batch
+    )
     for number in plain:
         assert_same(plain[number], recorded[number])
 
@@ -297,7 +299,7 @@ def test_a_slot_alone_is_one_of_two_rows(network: Network) -> None:
     """One row would take kernels that round otherwise; the second is given to nobody."""
     asked = recipes(network, 3, steps=2)
     made = Slots(network, asked[0], 1)
-    queue = slots.deque(enumerate(asked))
+    queue = iter(enumerate(asked))
     assert made.fill(queue)
     assert len(made._parameters) == 2
-    assert (made.occupied, len(queue)) == (1, 2)
+    assert (made.occupied, len(list(queue))) == (1, 2)

@@ -1,95 +1,229 @@
-"""Rendering what an atlas lacks, then its index and contact sheet from what is kept."""
+"""Making what an atlas lacks: pictures first, then their evidence; all of it goes to the store."""
 
-import json
-from collections.abc import Callable
+import io
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from featviz.atlas.claims import Claims, missing_recipes
 from featviz.atlas.config import AtlasConfig
-from featviz.atlas.plan import plan
-from featviz.atlas.sheet import contact_sheet
-from featviz.atlas.store import Record, Store
+from featviz.atlas.evidence import Evidence
+from featviz.atlas.ledger import layers_data
+from featviz.atlas.plan import Entry, Plan, plan
+from featviz.atlas.quality import Judge, Judged, is_current, with_sets
+from featviz.atlas.record import Record
+from featviz.atlas.references import References
+from featviz.atlas.store import LAYERS, PLAN, Store
 from featviz.atlas.writing import Writer
-from featviz.engine.algebra import short
-from featviz.engine.execution import execution
-from featviz.engine.picture import check_channels
+from featviz.engine.execution import check_device, execution
+from featviz.engine.picture import Picture, check_channels
+from featviz.engine.recipe import Recipe
 from featviz.engine.render import fitting_slots, render_each
-from featviz.files import write_whole
+from featviz.network.network import Network
 from featviz.network.zoo import load
 
-Progress = Callable[[int], AbstractContextManager[Callable[[float], None]]]
-"""Given how many pictures: a context whose value is told of work done, in pictures."""
+JUDGED_AT_ONCE = 64
+"""Pictures whose evidence is measured before it is written."""
+
+
+@runtime_checkable
+class Tally(Protocol):
+    """Is told how a build goes on."""
+
+    def advance(self, pictures: float) -> None:
+        """So many pictures' worth of work is done."""
+
+    def finished(self, layer: str, *, is_good: bool) -> None:
+        """A picture of this layer has ended."""
+
+
+Progress = Callable[[str, int], AbstractContextManager[Tally]]
+"""Given what is made and how many pictures: a context whose value is told of the work."""
 
 
 @dataclass(frozen=True)
 class Built:
-    """Where an atlas is, and what was done."""
+    """What was done, and the records of all that the config names, in its order."""
 
-    pictures: Path
-    index: Path
-    sheet: Path
     rendered: int
     kept: int
-    dead: int
-    not_finite: int
+    measured: int
+    records: tuple[Record, ...]
+
+    def count(self, verdict: str) -> int:
+        """How many pictures have a verdict."""
+        return sum(record.verdict == verdict for record in self.records)
+
+
+@dataclass(frozen=True)
+class Means:
+    """How a build is executed; None is decided by the engine."""
+
+    device: str | None = None
+    memory: int | None = None
+    references: References | None = None
+    """Of the evidence; None measures none."""
 
 
 def build(
     config: AtlasConfig,
-    folder: Path,
+    store: Store,
     *,
     weights: str | None = None,
-    device: str | None = None,
-    memory: int | None = None,
+    means: Means = Means(),
     progress: Progress,
 ) -> Built:
-    """Makes the atlas of a config in a folder; pictures that are there already are kept.
+    """Makes the atlas of a config; pictures that are there already are kept.
 
     Raises a FeatvizError before the first step where the config asks for what is not there.
     """
     source = config.weights if weights is None else weights
     network = load(config.network, weights=source)
     check_channels(network.preprocessing.channels)
-    recipes = plan(config, network)
-    store = Store(folder)
-    missing = [recipe for recipe in recipes if store.get(recipe) is None]
-    if missing:
-        place = {"device": "cpu" if device is None else device, "dtype": config.dtype}
-        slots = fitting_slots(network, recipes, config.slots, **place, memory=memory)
-        how = execution(slots=slots, **place, weights=source)
-        with progress(len(missing)) as advance, Writer(store.put) as writer:
-            for picture in render_each(network, missing, how, on_progress=advance):
-                writer.put(picture)
-    records = [record for recipe in recipes if (record := store.get(recipe)) is not None]
-    index, sheet = folder / "index.json", folder / "sheet.png"
-    write_whole(index, _index(network.name, records, folder).encode())
-    write_whole(sheet, contact_sheet(records, columns=config.columns))
-    return Built(
-        pictures=store.pictures,
-        index=index,
-        sheet=sheet,
-        rendered=len(missing),
-        kept=len(recipes) - len(missing),
-        dead=_count(records, "dead"),
-        not_finite=_count(records, "not finite"),
-    )
+    check_device(means.device or "cpu")
+    asked = plan(config, network)
+    _begin(store, network, asked)
+    rendered = _render(network, config, store, asked, source=source, means=means, progress=progress)
+    measured = 0
+    if means.references is not None:
+        judge = Judge(network, means.references, device=means.device)
+        measured = _measure(judge, store, asked, progress)
+    records = tuple(_records(store, asked))
+    return Built(rendered, len(records) - rendered, measured, records)
 
 
-def _count(records: list[Record], verdict: str) -> int:
-    return sum(record.verdict == verdict for record in records)
+def _render(
+    network: Network,
+    config: AtlasConfig,
+    store: Store,
+    asked: Plan,
+    *,
+    source: str,
+    means: Means,
+    progress: Progress,
+) -> int:
+    """Renders what is missing; returns how many pictures it made.
+
+    What another build has claimed is left to it until nothing else is left to do.
+    """
+    missing = missing_recipes(store, asked.recipes)
+    if not missing:
+        return 0
+    place = {"device": means.device or "cpu", "dtype": config.dtype}
+    slots = fitting_slots(network, asked.kinds, config.slots, **place, memory=means.memory)
+    how = execution(slots=slots, **place, weights=source)
+    layers = {entry.digest: entry.layer or "" for entry in asked.entries}
+    rendered = 0
+    count = sum(recipe.count for recipe in missing)
+    with progress("pictures", count) as tally, Claims(store) as claims:
+        timer, keeping = _Timer(tally), _Keeping(store, claims, config.formats)
+        for skips in (claims.is_elsewhere, claims.is_done):
+            with Writer(keeping.put) as writer:  # all is written before the next look
+                for picture in render_each(
+                    network, missing, how, skips=skips, on_progress=timer.advance
+                ):
+                    rendered += 1
+                    writer.put((picture, timer.seconds_a_picture))
+                    is_good = picture.verdict == "rendered"
+                    tally.finished(layers[picture.recipe.digest], is_good=is_good)
+    return rendered
 
 
-def _index(network: str, records: list[Record], folder: Path) -> str:
-    rows = [
-        {
-            "objective": short(record.recipe.objective),
-            "digest": record.recipe.digest,
-            "picture": str(record.path.relative_to(folder)),
-            "score": record.score,
-            "verdict": record.verdict,
-            "steps": record.steps,
-        }
-        for record in records
+def _begin(store: Store, network: Network, asked: Plan) -> None:
+    """Says in the store whose it is and what is asked for. Raises what `Store.claim` raises."""
+    store.claim(network)
+    store.write_json(PLAN, asked.to_data())
+    layers = store.layers_data()
+    if layers is None or layers.get("fingerprint") != network.fingerprint:
+        store.write_json(LAYERS, layers_data(network))
+
+
+@dataclass
+class _Timer:
+    """Wall seconds a picture, of all work so far."""
+
+    tally: Tally
+    done: float = 0.0
+    start: float = field(default_factory=time.perf_counter)
+
+    def advance(self, pictures: float) -> None:
+        self.done += pictures
+        self.tally.advance(pictures)
+
+    @property
+    def seconds_a_picture(self) -> float:
+        return (time.perf_counter() - self.start) / max(self.done, 1e-9)
+
+
+@dataclass(frozen=True)
+class _Keeping:
+    store: Store
+    claims: Claims
+    formats: tuple[str, ...]
+
+    def put(self, item: tuple[Picture, float]) -> None:
+        picture, seconds = item
+        self.store.put(picture, seconds=seconds, formats=self.formats)
+        if picture.index == picture.recipe.count - 1:
+            self.claims.drop(picture.recipe)
+
+
+def _records(store: Store, asked: Plan) -> Iterator[Record]:
+    for entry in asked.entries:
+        record = store.get(entry.digest, entry.index)
+        if record is not None:
+            yield record
+
+
+def _measure(judge: Judge, store: Store, asked: Plan, progress: Progress) -> int:
+    """Measures what has no evidence yet, or evidence by other references or older measures."""
+    recipes = {recipe.digest: recipe for recipe in asked.recipes}
+    todo = [
+        entry
+        for entry in asked.entries
+        if not is_current(store.evidence(f"{entry.digest}-{entry.index}"), judge.references)
     ]
-    return json.dumps({"network": network, "pictures": rows}, indent=1) + "\n"
+    judge.prepare({each.digest: recipes[each.digest] for each in todo}.values())
+    with progress("evidence", len(todo)) as tally:
+        for start in range(0, len(todo), JUDGED_AT_ONCE):
+            part = [_judged(store, recipes, each) for each in todo[start : start + JUDGED_AT_ONCE]]
+            for judged, evidence in zip(part, judge.evidence(part), strict=True):
+                store.write_evidence(f"{judged.recipe.digest}-{judged.index}", evidence.to_data())
+                tally.advance(1.0)
+    for entries in _sets(asked, recipes, {each.digest for each in todo}):
+        pictures = [_judged(store, recipes, each) for each in entries]
+        keys = [f"{each.digest}-{each.index}" for each in entries]
+        known = [Evidence.from_data(store.evidence(key)) for key in keys]
+        found = with_sets(judge, list(zip(pictures, known, strict=True)))
+        for key, evidence in zip(keys, found, strict=True):
+            store.write_evidence(key, evidence.to_data())
+    return len(todo)
+
+
+def _sets(asked: Plan, recipes: Mapping[str, Recipe], new: set[str]) -> Iterator[list[Entry]]:
+    """Pictures that differ in nothing but the seed or their place in a set, where any is new."""
+    groups: dict[Recipe, list[Entry]] = {}
+    for entry in asked.entries:
+        groups.setdefault(replace(recipes[entry.digest], seed=0), []).append(entry)
+    for entries in groups.values():
+        if len(entries) > 1 and any(each.digest in new for each in entries):
+            yield entries
+
+
+def _judged(store: Store, recipes: Mapping[str, Recipe], entry: Entry) -> Judged:
+    """A picture of the store, to be measured. Raises FileNotFoundError, Malformed."""
+    record = store.record(f"{entry.digest}-{entry.index}")
+    return Judged(recipes[entry.digest], entry.index, pixels_of(store, record), record.verdict)
+
+
+def pixels_of(store: Store, record: Record) -> NDArray[np.uint8]:
+    """A record's picture as (row, column, channel) bytes. Raises FileNotFoundError, Malformed."""
+    with Image.open(io.BytesIO(store.read(record))) as image:
+        pixels = np.array(image)
+    return pixels if pixels.ndim == 3 else pixels[..., None]

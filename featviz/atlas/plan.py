@@ -1,30 +1,265 @@
-"""What a config means: one recipe for each picture."""
+"""What a config means: a list of pictures, and the recipe of each."""
 
-from typing import Any
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from math import prod
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 from featviz.atlas.config import AtlasConfig
+from featviz.atlas.directions import directions_of
+from featviz.engine.algebra import Objective
+from featviz.engine.batch import check
+from featviz.engine.objectives import Channel, Likeness, Neuron, of_unit, title
 from featviz.engine.presets import adjusted, transforms_under
 from featviz.engine.recipe import Recipe, default_recipe
 from featviz.engine.render import objectives_of
+from featviz.errors import DoesNotFit, FeatvizError, Malformed
 from featviz.network.network import Network
+from featviz.units import parse_unit, split_key
+
+FORMAT = 1
+"""Of the JSON of a plan; a reader refuses other ones."""
+
+Technique = Literal["channel", "neuron", "negative", "diversity", "pair", "direction", "expression"]
 
 
-def plan(config: AtlasConfig, network: Network) -> list[Recipe]:
-    """The recipes in the order of the config, none twice.
+@dataclass(frozen=True)
+class Entry:
+    """One picture that a config asks for: the index-th of the recipe of a digest.
 
-    Raises UnknownName, OutOfRange, Malformed, DoesNotFit before anything is rendered.
+    `address` is what it shows, as `featviz render` takes it where it is no direction; `layer` and
+    `channel` are those of a unit. The layer is None where several are read, the channel for pairs,
+    directions and expressions. `seed` is the recipe's.
     """
-    names = ("steps", "learning_rate", "transforms")
-    given = {name: getattr(config, name) for name in names if name in config.model_fields_set}
-    settings: dict[str, Any] = {"seed": config.seed, "size": config.size}
-    moving = transforms_under(config.preset, given.get("transforms"))
-    if moving is not None:
-        settings["transforms"] = moving
-    recipes = {}
+
+    digest: str
+    index: int
+    address: str
+    layer: str | None
+    channel: int | None
+    technique: Technique
+    title: str
+    seed: int
+    is_view: bool
+
+
+_ENTRIES = TypeAdapter(tuple[Entry, ...])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The pictures of a config, in its order, none twice, and their recipes, each once.
+
+    A plan that was read from a file has no recipes.
+    """
+
+    config: AtlasConfig
+    entries: tuple[Entry, ...]
+    recipes: tuple[Recipe, ...] = field(default=(), compare=False, repr=False)
+
+    def lacking(self, there: Collection[Entry]) -> list[Recipe]:
+        """The recipes of which a picture is not among these."""
+        missing = {entry.digest for entry in self.entries if entry not in there}
+        digests = dict.fromkeys(entry.digest for entry in self.entries)  # as the recipes stand
+        named = zip(digests, self.recipes, strict=True)
+        return [recipe for digest, recipe in named if digest in missing]
+
+    @property
+    def kinds(self) -> list[Recipe]:
+        """A recipe of each size, count and set of layers: each costs as much as those like it."""
+        kinds = {(each.shape, each.count, each.objective.layers): each for each in self.recipes}
+        return list(kinds.values())
+
+    def to_data(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        entries = [asdict(entry) for entry in self.entries]
+        return {"format": FORMAT, "config": self.config.given(), "entries": entries}
+
+    @classmethod
+    def from_data(cls, data: Any) -> "Plan":
+        """The plan that `to_data` wrote, without recipes. Raises Malformed."""
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise Malformed("a plan", str(data)[:60], expected=f"a plan of format {FORMAT}")
+        try:
+            config = AtlasConfig.model_validate(data["config"])
+            entries = _ENTRIES.validate_python(data["entries"])
+        except (KeyError, ValidationError, FeatvizError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise Malformed(
+                "a plan", str(data)[:60], expected=f"a whole plan ({reason})"
+            ) from error
+        return cls(config, entries)
+
+
+def plan(config: AtlasConfig, network: Network) -> Plan:
+    """Everything that the config asks of the network.
+
+    Raises UnknownName, OutOfRange, Malformed, DoesNotFit, NotAvailable, NotFinite before anything
+    is rendered.
+    """
+    recipes: dict[str, Recipe] = {}
+    entries: list[Entry] = []
+    moulds = _Moulds(config, network)
+    for wanted in _wanted(config, network):
+        for seed in config.seeds:
+            recipe = moulds.recipe(wanted, seed)
+            digest = recipe.digest
+            if digest not in recipes:
+                recipes[digest] = recipe
+                entries += (wanted.entry(digest, index, seed) for index in range(recipe.count))
+    return Plan(config, tuple(entries), tuple(recipes.values()))
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Something of which a picture, or a set of `count`, is made with each seed."""
+
+    objective: Objective
+    """Resolved."""
+    technique: Technique
+    address: str
+    title: str
+    layer: str | None
+    channel: int | None
+    is_view: bool
+    count: int = 1
+    is_sure: bool = False
+    """Nothing can be wrong with it that is not wrong with all others of its layer."""
+
+    def entry(self, digest: str, index: int, seed: int) -> Entry:
+        of_several = f", {index + 1} of {self.count}" if self.count > 1 else ""
+        return Entry(
+            digest=digest,
+            index=index,
+            address=self.address,
+            layer=self.layer,
+            channel=self.channel,
+            technique=self.technique,
+            title=f"{self.title}{of_several}",
+            seed=seed,
+            is_view=self.is_view,
+        )
+
+
+class _Moulds:
+    """Recipes: what they have in common is made and checked once for each layer and count."""
+
+    def __init__(self, config: AtlasConfig, network: Network) -> None:
+        names = ("steps", "learning_rate", "transforms")
+        self._given = {
+            each: getattr(config, each) for each in names if each in config.model_fields_set
+        }
+        self._preset = config.preset
+        self._settings: dict[str, Any] = {"size": config.size_px}
+        moving = transforms_under(config.preset, self._given.get("transforms"))
+        if moving is not None:  # known before the size is chosen
+            self._settings["transforms"] = moving
+        self._network = network
+        self._made: dict[tuple[tuple[str, ...], int], Recipe] = {}
+
+    def recipe(self, wanted: _Wanted, seed: int) -> Recipe:
+        """The recipe of what is wanted. Raises what `check` raises."""
+        key = wanted.objective.layers, wanted.count
+        is_new = key not in self._made
+        if is_new:
+            self._made[key] = adjusted(
+                default_recipe(
+                    self._network, wanted.objective, count=wanted.count, **self._settings
+                ),
+                preset=self._preset,
+                **self._given,
+            )
+        recipe = replace(self._made[key], objective=wanted.objective, seed=seed)
+        if is_new or not wanted.is_sure:
+            check(self._network, recipe)
+        return recipe
+
+
+def _wanted(config: AtlasConfig, network: Network) -> Iterator[_Wanted]:
     for wish in config.units:
         for objective in objectives_of(network, wish):
-            for sign in (1, -1) if config.negative else (1,):
-                recipe = default_recipe(network, sign * objective, **settings)
-                made = adjusted(recipe, preset=config.preset, **given)
-                recipes[made.digest] = made
-    return list(recipes.values())
+            if "(" not in wish and isinstance(objective, (Channel, Neuron)):
+                yield from _of_unit(objective, config, network)
+            else:
+                address = " ".join(wish.split())
+                yield _described(objective, network, technique="expression", address=address)
+    for first, second in config.pairs:
+        yield _pair(first, second, network)
+    for asked in config.directions:
+        for label, name, direction in directions_of(network, asked):
+            made = _described(
+                direction,
+                network,
+                technique="direction",
+                address=f"{direction.layer}:{label}",
+                is_sure=True,
+            )
+            yield replace(made, title=f"{name} ({label})" if name else label)
+
+
+def _of_unit(asked: Channel | Neuron, config: AtlasConfig, network: Network) -> Iterator[_Wanted]:
+    """The pictures of a selected channel, or the one of a selected neuron."""
+    if isinstance(asked, Neuron):
+        made = _described(asked, network, technique="neuron")
+        yield replace(made, channel=asked.channel)
+        return
+    layer = network.layer(asked.layer)
+    has_map = prod(layer.sites) > 1
+    plain = _described(asked, network, technique="channel", is_sure=True)
+    plain = replace(plain, channel=asked.channel)
+    for technique in config.techniques:
+        match technique:
+            case "neuron" if has_map or "channel" not in config.techniques:
+                center = Neuron(asked.layer, asked.channel)
+                made = _described(center, network, technique="neuron", is_sure=True)
+                yield replace(made, channel=asked.channel)
+            case "negative":
+                negative = -plain.objective
+                yield replace(
+                    plain, objective=negative, technique="negative", title=title(negative)
+                )
+            case "diversity":
+                likeness = config.diversity.weight * Likeness(asked.layer)
+                yield replace(
+                    plain,
+                    objective=(asked - likeness).resolve(network),
+                    technique="diversity",
+                    count=config.diversity.count,
+                )
+            case "channel":
+                yield plain
+
+
+def _pair(first: str, second: str, network: Network) -> _Wanted:
+    """The sum of two units. Raises DoesNotFit where they are one."""
+    one, other = (of_unit(parse_unit(text)).resolve(network) for text in (first, second))
+    if one == other:
+        raise DoesNotFit("a pair", got=f"{first!r} and {second!r}", expected="two different units")
+    address = f"{title(one)} + {title(other)}"
+    made = _described(one + other, network, technique="pair", address=address)
+    return replace(made, title=address)
+
+
+def _described(
+    objective: Objective,
+    network: Network,
+    *,
+    technique: Technique,
+    address: str = "",
+    is_sure: bool = False,
+) -> _Wanted:
+    """`address`: its title where none is given."""
+    resolved = objective.resolve(network)
+    layers = {key if key in network.layers() else split_key(key)[0] for key in resolved.layers}
+    return _Wanted(
+        objective=resolved,
+        technique=technique,
+        address=address or title(resolved),
+        title=title(resolved),
+        layer=min(layers) if len(layers) == 1 else None,
+        channel=None,
+        is_view=any(network.layers()[layer].is_view for layer in layers),
+        is_sure=is_sure,
+    )

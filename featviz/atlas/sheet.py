@@ -5,9 +5,13 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from featviz.atlas.store import Record
+from featviz.atlas.record import Record
+from featviz.atlas.store import Store
 from featviz.engine.objectives import title
+from featviz.errors import DoesNotFit
 
+MOST = 1024
+"""Pictures on one sheet."""
 GAP_PX = 6
 LINE_PX = 14
 BACKGROUND = (250, 250, 250)
@@ -15,13 +19,17 @@ INK = (30, 30, 30)
 FAINT = (150, 30, 30)
 
 
-def contact_sheet(records: Sequence[Record], *, columns: int) -> bytes:
-    """A PNG of all pictures in order, `columns` to a row; below each its objective and its score.
+def contact_sheet(store: Store, records: Sequence[Record], *, columns: int) -> bytes:
+    """A PNG of the pictures in order, `columns` to a row; below each its objective and its score.
 
-    Verdicts other than "rendered" stand in red in place of the score.
+    Verdicts other than "rendered" stand in red in place of the score. Raises DoesNotFit for none
+    or more than MOST pictures, Malformed for a damaged one.
     """
-    sizes = [(record.recipe.shape.rows, record.recipe.shape.columns) for record in records]
-    height, width = max(rows for rows, _ in sizes), max(columns for _, columns in sizes)
+    if not 1 <= len(records) <= MOST:
+        raise DoesNotFit("a contact sheet", got=f"{len(records)} pictures", expected=f"1 to {MOST}")
+    shapes = [record.recipe["shape"] for record in records]
+    height = max(shape["rows"] for shape in shapes)
+    width = max(shape["columns"] for shape in shapes)
     across = min(columns, len(records))
     down = -(-len(records) // across)
     cell_height, cell_width = height + 2 * LINE_PX + GAP_PX, width + GAP_PX
@@ -32,11 +40,11 @@ def contact_sheet(records: Sequence[Record], *, columns: int) -> bytes:
     for place, record in enumerate(records):
         left = GAP_PX + place % across * cell_width
         top = GAP_PX + place // across * cell_height
-        with Image.open(record.path) as picture:
+        with Image.open(io.BytesIO(store.read(record))) as picture:
             sheet.paste(picture.convert("RGB"), (left, top))
         is_good = record.verdict == "rendered" and record.score is not None
         score = f"{record.score:.4g}" if is_good else record.verdict
-        name = _fitted(title(record.recipe.objective), font, width)
+        name = _fitted(title(record.asked().objective), font, width)
         pen.text((left, top + height + 1), name, fill=INK, font=font)
         pen.text((left, top + height + LINE_PX), score, fill=INK if is_good else FAINT, font=font)
     file = io.BytesIO()

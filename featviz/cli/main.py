@@ -10,9 +10,13 @@ from typing import Any
 import click
 import torch
 
-from featviz.cli.atlas import atlas
+from featviz.cli.animate import animate
+from featviz.cli.atlas import atlas, coverage, sheet
 from featviz.cli.networks import layers, networks, units
+from featviz.cli.plan import plan_command
 from featviz.cli.render import render
+from featviz.cli.site import serve, site
+from featviz.cli.store import store
 from featviz.engine.execution import available_cores
 from featviz.errors import FeatvizError
 
@@ -78,5 +82,9 @@ def main() -> None:
     torch.set_num_threads(min(torch.get_num_threads(), available_cores()))
 
 
-for command in (networks, layers, units, render, atlas):
+COMMANDS = (
+    *(networks, layers, units, render, animate),
+    *(plan_command, atlas, coverage, site, serve, sheet, store),
+)
+for command in COMMANDS:
     main.add_command(command)

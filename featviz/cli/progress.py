@@ -1,37 +1,64 @@
-"""A progress bar on stderr; a plain line now and then where stderr is not a terminal."""
+"""Progress on stderr: a bar in a terminal, a plain line now and then elsewhere."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
+class Bar:
+    """How many pictures' worth of work is done, which layer is at work, how many failed.
+
+    `show` is given how much more is done, and words about it.
+    """
+
+    def __init__(self, pictures: int, show: Callable[[float, str], None]) -> None:
+        self.pictures = pictures
+        self.done = 0.0
+        self.layer = ""
+        self.failures = 0
+        self._show = show
+        self._start = time.monotonic()
+
+    def advance(self, pictures: float) -> None:
+        """So many pictures' worth of work is done."""
+        self.done += pictures
+        self._show(pictures, self.words())
+
+    def finished(self, layer: str, *, is_good: bool) -> None:
+        """A picture of this layer has ended."""
+        self.layer = layer
+        self.failures += not is_good
+
+    def words(self) -> str:
+        """Pictures a second, the layer, failures."""
+        rate = self.done / max(time.monotonic() - self._start, 1e-9)
+        failed = f"{self.failures} without a picture" if self.failures else ""
+        return ", ".join(word for word in (f"{rate:.2g}/s", self.layer, failed) if word)
+
+
 @contextmanager
-def progress_bar(pictures: int) -> Iterator[Callable[[float], None]]:
-    """A function to be told of work done, in pictures; pictures that end early count as whole."""
+def progress_bar(what: str, pictures: int) -> Iterator[Bar]:
+    """Something to be told of work done, in pictures; those that end early count as whole."""
     console = Console(stderr=True)
-    done = 0.0
-
-    def count(more: float) -> None:
-        nonlocal done
-        done += more
-        show(more)
-
     if not console.is_terminal:
-        show = _lines(console, pictures)
-        yield count
-        show(pictures - done)
+        bar = Bar(pictures, _lines(console, what, pictures))
+        yield bar
+        bar.advance(pictures - bar.done)
         return
-    columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, redirect_stdout=False) as bar:
-        task = bar.add_task("pictures", total=pictures)
-        show = partial(bar.advance, task)
-        yield count
-        show(pictures - done)
+    columns = (
+        *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()),
+        *(TimeRemainingColumn(), TextColumn("{task.fields[words]}")),
+    )
+    with Progress(*columns, console=console, redirect_stdout=False) as shown:
+        task = shown.add_task(what, total=pictures, words="")
+        bar = Bar(pictures, lambda more, words: shown.update(task, advance=more, words=words))
+        yield bar
+        bar.advance(pictures - bar.done)
 
 
 def echo(result: str) -> None:
@@ -41,16 +68,17 @@ def echo(result: str) -> None:
     click.echo(result)
 
 
-def _lines(console: Console, pictures: int) -> Callable[[float], None]:
+def _lines(console: Console, what: str, pictures: int) -> Callable[[float, str], None]:
+    """Prints a line for each tenth."""
     done, told = 0.0, 0
 
-    def advance(more: float) -> None:
+    def show(more: float, words: str) -> None:
         nonlocal done, told
         done += more
-        tenth = int(10 * done / pictures + 1e-6)
+        tenth = int(10 * done / pictures + 1e-6) if pictures else 0
         if tenth > told:
             told = tenth
-            noun = "picture" if pictures == 1 else "pictures"
-            console.print(f"{10 * tenth} % of {pictures} {noun}", highlight=False)
+            noun = what.removesuffix("s") if pictures == 1 else what
+            console.print(f"{10 * tenth} % of {pictures} {noun} ({words})", highlight=False)
 
-    return advance
+    return show

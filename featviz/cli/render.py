@@ -85,8 +85,8 @@ def _render(name: str, wishes: tuple[str, ...], out: Path, options: Options) -> 
         **{name: place[name] for name in ("device", "dtype")},
         weights=options["weights"],
     )
-    with progress_bar(sum(counts)) as advance, Writer(partial(_save, out=out)) as writer:
-        for picture in render_each(network, recipes.values(), how, on_progress=advance):
+    with progress_bar("pictures", sum(counts)) as bar, Writer(partial(_save, out=out)) as writer:
+        for picture in render_each(network, recipes.values(), how, on_progress=bar.advance):
             writer.put(picture)
 
 
@@ -96,8 +96,8 @@ def _again(source: str, network: str | None, out: Path, options: Options) -> Non
     weights = recorded if options["weights"] == "default" else options["weights"]
     loaded = load(network or found.recipe.network_name, weights=weights)
     how = {name: options[name] for name in ("slots", "device", "dtype")}
-    with progress_bar(found.recipe.count) as advance:
-        picture, differences = again(loaded, found, **how, on_progress=advance)
+    with progress_bar("pictures", found.recipe.count) as bar:
+        picture, differences = again(loaded, found, **how, on_progress=bar.advance)
     for difference in differences:
         click.echo(f"not as recorded: {difference}; the bytes may differ", err=True)
     _save(picture, out)

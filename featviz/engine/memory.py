@@ -2,7 +2,6 @@
 
 import os
 import re
-from collections import deque
 from pathlib import Path
 
 import torch
@@ -42,7 +41,7 @@ def _kept(network: Network, recipe: Recipe, places: int) -> int:
         return values
 
     slots = Slots(network, recipe, places)
-    slots.fill(deque(enumerate([recipe] * places)))
+    slots.fill(iter(enumerate([recipe] * places)))
     slots.step()  # what is made once is not a row's
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda values: values):
         slots.step()

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -133,7 +134,7 @@ class Recipe:
                 expected="a count of 2 or more",
             )
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """32 hexadecimal digits that name what is asked for."""
         data = {k: v for k, v in self.to_data().items() if k != "network_name"}

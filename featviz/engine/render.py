@@ -105,7 +105,7 @@ def fitting_slots(
     if dtype not in DTYPES:
         raise UnknownName("dtype", dtype, DTYPES)
     for recipe in recipes:
-        _check_network(network, recipe)
+        is_for(network, recipe)
     placed = network.at(check_device(device), DTYPES[dtype])
     largest = max(
         recipes, key=lambda each: (each.shape.rows * each.shape.columns, check(placed, each))
@@ -173,6 +173,7 @@ def render_each(
     *,
     keeps_slots: bool = False,
     captures: bool = False,
+    skips: Callable[[Recipe], bool] | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> Iterator[Picture]:
     """Pictures as they finish, each recipe once; batches hold what can be rowed together.
@@ -180,8 +181,9 @@ def render_each(
     A picture depends on its recipe and on `how` alone: see `featviz.engine.slots`. Where the
     device runs out of memory the slots are halved and what was in work begins again; its pictures
     say so in their execution. With `keeps_slots` that is an error. `captures`: see `stream`; the
-    bits are the same. `on_progress` is told after
-    each step how many pictures' worth of work is done since it was told last.
+    bits are the same. `skips` is asked of a recipe when its turn comes: it may have been made
+    elsewhere by then. `on_progress` is told after each step how many pictures' worth of work is
+    done since it was told last.
 
     Raises a FeatvizError before the first step where a recipe does not fit the network,
     NotAvailable where memory does not suffice.
@@ -193,9 +195,13 @@ def render_each(
         left, how = dict(enumerate(group)), asked
         while left:
             try:
-                for number, pictures in _made(
-                    placed, judge, left, how, captures=captures, on_progress=on_progress
-                ):
+                made = _made(
+                    *(placed, judge, left, how),
+                    captures=captures,
+                    skips=skips,
+                    on_progress=on_progress,
+                )
+                for number, pictures in made:
                     del left[number]
                     yield from pictures
             except RuntimeError as error:
@@ -225,15 +231,28 @@ def _made(
     how: Execution,
     *,
     captures: bool,
+    skips: Callable[[Recipe], bool] | None,
     on_progress: Callable[[float], None] | None,
 ) -> Iterator[tuple[int, list[Picture]]]:
-    """The pictures of each recipe, by its number; recipes are of one `batch_key`."""
+    """The pictures of each recipe, by its number; recipes are of one `batch_key`.
+
+    None of those that are skipped, which come last.
+    """
     numbers, wanted = list(recipes), list(recipes.values())
+    skipped: list[int] = []
+
+    def in_turn() -> Iterator[tuple[int, Recipe]]:
+        for place, recipe in enumerate(wanted):
+            if skips is not None and skips(recipe):
+                skipped.append(numbers[place])
+            else:
+                yield place, recipe
+
     places, share = _per_batch(wanted[0], how), 1 / wanted[0].steps
     rows_of_scores = at_least(wanted[0], places)
     report = None if on_progress is None else lambda rows: on_progress(rows * share)
     with reproducible():
-        for batch in stream(network, wanted, places, captures=captures, on_step=report):
+        for batch in stream(network, in_turn(), places, captures=captures, on_step=report):
             ended = [(wanted[number], finished) for number, finished in batch]
             pixels = hwc_uint8_from_images(torch.cat([each.images for _, each in ended]))
             scores = _scores(judge, [recipe for recipe, _ in ended], pixels, rows_of_scores)
@@ -243,6 +262,7 @@ def _made(
                 at += recipe.count
                 made = _pictures(recipe, finished, pixels[rows], scores[rows], how)
                 yield numbers[number], made
+    yield from ((number, []) for number in skipped)
 
 
 def _scores(
@@ -290,7 +310,7 @@ def _planned(network: Network, recipes: Iterable[Recipe], how: Execution) -> lis
     """Recipes of one key together, shallow prefixes first, so that neighbours need like depths."""
     by_key: dict[Hashable, list[tuple[int, Recipe]]] = {}
     for recipe in {recipe.digest: recipe for recipe in recipes}.values():
-        _check_network(network, recipe)
+        is_for(network, recipe)
         _per_batch(recipe, how)
         by_key.setdefault(batch_key(recipe), []).append((check(network, recipe), recipe))
     return [
@@ -299,7 +319,8 @@ def _planned(network: Network, recipes: Iterable[Recipe], how: Execution) -> lis
     ]
 
 
-def _check_network(network: Network, recipe: Recipe) -> None:
+def is_for(network: Network, recipe: Recipe) -> None:
+    """Raises DoesNotFit where a recipe is for another network."""
     if recipe.network != network.fingerprint:
         raise DoesNotFit(
             f"a recipe for {recipe.network_name}",

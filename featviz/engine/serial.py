@@ -4,6 +4,7 @@ import json
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from featviz.errors import DoesNotFit, Malformed, NotFinite, UnknownName
@@ -25,11 +26,9 @@ class Vocabulary:
     def to_data(self, value: object) -> Data:
         """`value` with each dataclass as {"is": its name, field: ...} and tuples as lists."""
         if is_dataclass(value) and not isinstance(value, type):
-            hints = get_type_hints(type(value))
             data = {
-                each.name: self.to_data(_widened(getattr(value, each.name), hints[each.name]))
-                for each in fields(value)
-                if each.compare
+                name: self.to_data(_widened(getattr(value, name), hint))
+                for name, hint in _hints(type(value)).items()
             }
             return {"is": type(value).__name__, **data}
         if isinstance(value, (tuple, list)):
@@ -54,11 +53,10 @@ def made(kind: type, given: dict[str, Any]) -> Any:
 
     Raises UnknownName, DoesNotFit.
     """
-    known = {each.name for each in fields(kind) if each.compare}
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     for key, value in given.items():
-        if key not in known:
-            raise UnknownName(f"field of {kind.__name__}", key, known)
+        if key not in hints:
+            raise UnknownName(f"field of {kind.__name__}", key, hints)
         if not _fits(value, hints[key]):
             got, expected = repr(value)[:60], _words(hints[key])
             raise DoesNotFit(f"{kind.__name__}.{key}", got=got, expected=expected)
@@ -68,6 +66,13 @@ def made(kind: type, given: dict[str, Any]) -> Any:
         raise DoesNotFit(
             f"a stored {kind.__name__}", got=sorted(given), expected=str(error)
         ) from error
+
+
+@cache
+def _hints(kind: type) -> Mapping[str, Any]:
+    """The types of a dataclass's fields, of those that are compared, in their order."""
+    hints = get_type_hints(kind)
+    return {each.name: hints[each.name] for each in fields(kind) if each.compare}
 
 
 def canonical(data: Data) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from weakref import WeakKeyDictionary
 
 import torch
+from torch import Tensor
 
 from featviz.image.transforms import Stack
 from featviz.network.network import Network
@@ -62,22 +63,32 @@ def _measured_px(network: Network, layer: str) -> tuple[float, float]:
     sites = prefix.layers[layer].sites
     if len(sites) != 2:
         return float(rows), float(columns)
-    shape = (4, network.preprocessing.channels, rows, columns)
-    sides = torch.tensor([rows, rows, columns, columns])
     untouched, touched = torch.zeros(4), torch.ones(4)
+    if bool(_is_touched(prefix, network, torch.full((4,), 2.0**-HALVINGS)).all()):
+        return float(rows), float(columns)  # as of most layers: the halving would end there
     for _ in range(HALVINGS):
         shares = (untouched + touched) / 2
-        edges = (shares * sides).int().tolist()
-        pictures = torch.full(shape, 0.5, device=network.device)
-        pictures[0, :, : edges[0]] = torch.nan
-        pictures[1, :, rows - edges[1] :] = torch.nan
-        pictures[2, :, :, : edges[2]] = torch.nan
-        pictures[3, :, :, columns - edges[3] :] = torch.nan
-        with torch.no_grad():
-            said = prefix(network.to_input(pictures))[layer]
-        said = said.movedim(prefix.layers[layer].channel_dim, 1)
-        is_touched = said[:, :, sites[0] // 2, sites[1] // 2].isnan().any(dim=1).cpu()
+        is_touched = _is_touched(prefix, network, shares)
         touched = torch.where(is_touched, shares, touched)
         untouched = torch.where(is_touched, untouched, shares)
+    sides = torch.tensor([rows, rows, columns, columns])
     left = (untouched * sides).tolist()
     return rows - left[0] - left[1], columns - left[2] - left[3]
+
+
+def _is_touched(prefix: Prefix, network: Network, shares: Tensor) -> Tensor:
+    """Whether the middle neuron sees these shares of the picture, from the top, bottom, left and
+    right."""
+    rows, columns = network.size
+    (layer,) = prefix.layers.values()
+    edges = (shares * torch.tensor([rows, rows, columns, columns])).int().tolist()
+    shape = (4, network.preprocessing.channels, rows, columns)
+    pictures = torch.full(shape, 0.5, device=network.device)
+    pictures[0, :, : edges[0]] = torch.nan
+    pictures[1, :, rows - edges[1] :] = torch.nan
+    pictures[2, :, :, : edges[2]] = torch.nan
+    pictures[3, :, :, columns - edges[3] :] = torch.nan
+    with torch.no_grad():
+        (said,) = prefix(network.to_input(pictures)).values()
+    said = said.movedim(layer.channel_dim, 1)
+    return said[:, :, layer.sites[0] // 2, layer.sites[1] // 2].isnan().any(dim=1).cpu()

@@ -5,9 +5,9 @@ is beside it or which slot it has. Nothing leaves the device inside a step; how 
 the host knows by counting, and looks at rows that may stop early every CHECK_EVERY steps.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -55,23 +55,26 @@ class Finished:
 
 def stream(
     network: Network,
-    recipes: Iterable[Recipe],
+    recipes: Iterable[tuple[int, Recipe]],
     places: int,
     *,
     captures: bool = False,
     on_step: OnStep | None = None,
 ) -> Iterator[list[tuple[int, Finished]]]:
-    """Runs recipes of one `batch_key`, `places` at a time; yields, by number, those that end.
+    """Runs numbered recipes of one `batch_key`, `places` at a time; yields, by number, those that
+    end. A recipe is taken from the iterable when a place is free for it.
 
     `captures`: on CUDA, steps are recorded and replayed (`featviz.engine.capture`), for the same
     bits. Neighbours in the stream should need like depths of the network: a batch runs as deep as
     its deepest row asks. Raises what Prefix raises.
     """
-    queue = deque(enumerate(recipes))
-    if not queue:
+    queue = iter(recipes)
+    first = next(queue, None)
+    if first is None:
         return
+    queue = chain([first], queue)
     with kept_heap():
-        slots = Slots(network, queue[0][1], places, captures=captures)
+        slots = Slots(network, first[1], places, captures=captures)
         while slots.fill(queue):
             slots.step()
             if on_step is not None:
@@ -85,7 +88,7 @@ def optimize_batch(
     network: Network, recipes: Sequence[Recipe], *, on_step: OnStep | None = None
 ) -> Finished:
     """All the recipes at once, a place for each; rows come in their order."""
-    ended = stream(network, recipes, len(recipes), on_step=on_step)
+    ended = stream(network, enumerate(recipes), len(recipes), on_step=on_step)
     done = {number: finished for batch in ended for number, finished in batch}
     rows = [done[number] for number in range(len(recipes))]
     return Finished(
@@ -148,11 +151,14 @@ class Slots:
         held = (self._parameters, self._ascent.mean, self._ascent.square, self._course)
         return sum(each.untyped_storage().nbytes() for each in held)
 
-    def fill(self, queue: "deque[tuple[int, Recipe]]") -> bool:
+    def fill(self, queue: Iterator[tuple[int, Recipe]]) -> bool:
         """Gives free places to the next recipes; False when there is no work left."""
-        for place, age in enumerate(self._ages[: self._open]):
-            if age is None and queue:
-                self._put(place, *queue.popleft())
+        free = (place for place, age in enumerate(self._ages[: self._open]) if age is None)
+        for place in list(free):
+            taken = next(queue, None)
+            if taken is None:
+                break
+            self._put(place, *taken)
         return any(age is not None for age in self._ages)
 
     def step(self) -> None:

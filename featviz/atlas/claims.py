@@ -1,0 +1,71 @@
+"""Which recipes a store lacks, and which of them a build has in work, so that two share them."""
+
+from collections.abc import Sequence
+from types import TracebackType
+from uuid import uuid4
+
+from featviz.atlas.record import Record
+from featviz.atlas.store import CLAIMS, Store
+from featviz.engine.recipe import Recipe
+
+
+def missing_recipes(store: Store, recipes: Sequence[Recipe]) -> list[Recipe]:
+    """Those of which a picture, or one of its files, is not there; such records are dropped."""
+    missing = []
+    for recipe in recipes:
+        found = [store.get(recipe.digest, index) for index in range(recipe.count)]
+        broken = [each for each in found if each is not None and not _has_files(store, each)]
+        for record in broken:
+            store.forget(record.key)
+        if broken or None in found:
+            missing.append(recipe)
+    return missing
+
+
+def _has_files(store: Store, record: Record) -> bool:
+    """Whether all files of a record are there; their bytes are not read."""
+    return all(store.files.exists(name) for name, _ in record.files.values())
+
+
+class Claims:
+    """A context of a build; what it has claimed is free again when it is left.
+
+    The claims of a build that was killed stay until another has made their pictures.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._me = uuid4().hex.encode()
+        self._mine: set[str] = set()
+
+    def __enter__(self) -> "Claims":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for name in list(self._mine):
+            self._store.files.remove(name)
+
+    def is_elsewhere(self, recipe: Recipe) -> bool:
+        """Whether its pictures are there, or another build has it in work; else it is ours now."""
+        if self.is_done(recipe):
+            return True
+        name = f"{CLAIMS}/{recipe.digest}"
+        if not self._store.files.create(name, self._me):
+            return True
+        self._mine.add(name)
+        return False
+
+    def is_done(self, recipe: Recipe) -> bool:
+        """Whether its pictures are there."""
+        return not missing_recipes(self._store, [recipe])
+
+    def drop(self, recipe: Recipe) -> None:
+        """Its pictures are there: nobody's claim holds any more."""
+        name = f"{CLAIMS}/{recipe.digest}"
+        self._mine.discard(name)
+        self._store.files.remove(name)

@@ -1,0 +1,123 @@
+"""The numbers that say how far to trust a picture, as JSON; how they are measured is elsewhere."""
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from math import isfinite
+from typing import Any
+
+from featviz.atlas.held_out import FAMILY
+from featviz.errors import Malformed
+
+FORMAT = 1
+"""Of the JSON."""
+MEASURES = 1
+"""Of the definitions behind the numbers: numbers of other ones are to be measured again."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was measured on a picture's saved bytes, in float32; None where it cannot be said.
+
+    `references`: by which images responses were standardised. `score`: the objective of exactly
+    these pixels, without the terms that compare the pictures of a recipe. `held_out`: its mean
+    under the draws of `held_out_family`. `rank`: how many of the `rank_of` channels of the unit's
+    layer this picture excites more, each in standard deviations of its own responses to the
+    references; `z`: the unit's own. `spectrum_gap`: see that module. `diversity`,
+    `seed_stability`: see `featviz.atlas.quality.with_sets`. `natural_ratio`: the score, divided by
+    that of the best reference photograph, whose file is `natural_best`. `path_similarity`,
+    `path_flag`: see `featviz.atlas.path`.
+    """
+
+    references: str
+    score: float | None = None
+    held_out: float | None = None
+    held_out_family: str = FAMILY
+    rank: int | None = None
+    rank_of: int | None = None
+    z: float | None = None
+    spectrum_gap: float | None = None
+    diversity: float | None = None
+    seed_stability: float | None = None
+    natural_ratio: float | None = None
+    natural_best: str | None = None
+    path_similarity: float | None = None
+    path_flag: bool | None = None
+    measures: int = MEASURES
+
+    @property
+    def held_out_ratio(self) -> float | None:
+        """held_out / score; None where the score is not above 0."""
+        if self.score is None or self.held_out is None:
+            return None
+        return ratio(self.held_out, self.score)
+
+    def to_data(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return {"format": FORMAT, **asdict(self), "held_out_ratio": self.held_out_ratio}
+
+    @classmethod
+    def from_data(cls, data: Any) -> "Evidence":
+        """The evidence that `to_data` wrote. Raises Malformed."""
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise Malformed("evidence", str(data)[:60], expected=f"evidence of format {FORMAT}")
+        kept = {key: value for key, value in data.items() if key not in ("format", *DERIVED)}
+        kinds = {each.name: each.type for each in fields(cls)}
+        wrong = [
+            *(f"the key {key!r}" for key in kept.keys() - kinds.keys()),
+            *(f"no {key!r}" for key in kinds.keys() - kept.keys()),
+            *(f"{key} {kept[key]!r}" for key in kept.keys() & kinds if not _fits(key, kept[key])),
+        ]
+        if wrong:
+            raise Malformed("evidence", sorted(wrong)[0], expected="what featviz wrote")
+        return cls(**kept)
+
+
+DERIVED = ("held_out_ratio",)
+"""Keys of the JSON that follow from others."""
+WORDS = ("references", "held_out_family", "natural_best")
+COUNTS = ("rank", "rank_of", "measures")
+ALWAYS = ("references", "held_out_family", "measures")
+
+
+@dataclass(frozen=True)
+class Specificity:
+    """How well the pictures of a layer find their own unit among all of its channels.
+
+    `count` pictures have a rank; in a share of `top_1` and `top_5` of them it is 0, below 5.
+    """
+
+    count: int
+    top_1: float
+    top_5: float
+    median: float
+
+
+def specificity(pictures: Iterable[Evidence]) -> Specificity | None:
+    """Of some pictures, such as those of a layer; None where none has a rank."""
+    ranks = [each.rank for each in pictures if each.rank is not None]
+    if not ranks:
+        return None
+    top_1, top_5 = (sum(rank < most for rank in ranks) / len(ranks) for most in (1, 5))
+    return Specificity(len(ranks), top_1, top_5, float(statistics.median(ranks)))
+
+
+def ratio(value: float, scale: float) -> float | None:
+    """value / scale; None where the scale is not above 0 or the result is not finite."""
+    return finite(value / scale) if scale > 0 else None
+
+
+def finite(value: float) -> float | None:
+    """The number; None for NaN and infinities, which JSON does not have."""
+    return value if isfinite(value) else None
+
+
+def _fits(key: str, value: object) -> bool:
+    if value is None:
+        return key not in ALWAYS
+    if key in WORDS:
+        return isinstance(value, str)
+    if key == "path_flag":
+        return isinstance(value, bool)
+    kinds = (int,) if key in COUNTS else (int, float)
+    return isinstance(value, kinds) and not isinstance(value, bool)
