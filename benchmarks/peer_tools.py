@@ -163,7 +163,7 @@ TOOLS = {
         package="horama",
         needs=(
             *("matplotlib", "contourpy", "cycler", "fonttools", "kiwisolver", "pyparsing"),
-            *("python-dateutil", "six"),
+            *("python-dateutil", "six", "einops", "packaging"),
         ),
         steps=1000,
         shown_px=224,  # of crops a quarter as wide; a whole picture is shown at this side

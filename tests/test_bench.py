@@ -18,6 +18,7 @@ from torch import nn
 
 import featviz
 from benchmarks import (
+    acceptance,
     atlas,
     cuda,
     everything,
@@ -31,8 +32,11 @@ from benchmarks import (
 )
 from benchmarks.judge import SCORES
 from benchmarks.peer import Peer, Target
+from featviz.atlas.evidence import Evidence
+from featviz.atlas.store import Store
 from featviz.engine.execution import execution
 from featviz.engine.recipe import default_recipe
+from featviz.network.planted.answers import DEAD
 from featviz.network.recording import Prefix
 
 ROOT = Path(__file__).parents[1]
@@ -421,3 +425,18 @@ def test_the_script_refuses_what_is_not_there() -> None:
     )
     assert answer.returncode == 2
     assert "setp" in answer.stderr
+
+
+def test_acceptance_tells_the_quality_of_a_layer(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    made = list(featviz.render(featviz.load("planted"), ["line:0-2", DEAD], size=48, steps=2))
+    entries = [{"digest": each.recipe.digest, "index": 0} for each in made]
+    for rank, picture in enumerate(made):
+        key = store.put(picture).key
+        known = Evidence("pink-512", score=2.0 + rank, held_out=1.0, rank=rank, rank_of=18)
+        store.write_evidence(key, known.to_data())
+    row = acceptance.quality(store, entries)
+    assert (row["pictures"], row["rendered"], row["dead"]) == (4, 3, 1)
+    assert (row["rank_top_1"], row["rank_median"]) == (0.25, 1.5)
+    assert (row["median_score"], row["median_spectrum_gap"]) == (3.5, None)
+    assert row["median_held_out_ratio"] == pytest.approx((1 / 3 + 1 / 4) / 2)

@@ -102,7 +102,7 @@ def test_units_are_listed_one_address_a_line() -> None:
 def test_pictures_go_to_a_folder_by_their_names() -> None:
     result = run("render", "planted", "curve:3@2,1", "line:0-1", *FAST, "--out", "some/here")
     lines = result.stdout.splitlines()
-    assert result.stderr.splitlines()[-1] == "100 % of 3 pictures"
+    assert result.stderr.splitlines()[-1].startswith("100 % of 3 pictures (")
     paths = [Path(line.split("  ")[0]) for line in lines]
     assert sorted(Path("some/here").iterdir()) == sorted(paths)
     for path, line in zip(paths, lines, strict=True):

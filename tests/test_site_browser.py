@@ -113,7 +113,14 @@ def showing(browser: Browser, site: Path, start: str = "file", **options: Any) -
             lambda said: shown.complaints.append(said.text) if said.type != "log" else None,
         )
         page.on("pageerror", lambda error: shown.complaints.append(str(error)))
-        page.on("requestfailed", lambda request: shown.complaints.append(request.url))
+        page.on(
+            "requestfailed",
+            lambda request: (  # a page that is left ends what it still waits for
+                shown.complaints.append(request.url)
+                if "ABORTED" not in str(request.failure)
+                else None
+            ),
+        )
         page.goto(address)
         shown.wait()
         yield shown
@@ -238,6 +245,50 @@ def test_a_tile_shows_its_own_picture(browser: Browser, store: Path) -> None:
             assert abs(distance[12:-12, 12:-12]).mean() < 20  # another texture is 50 away
 
 
+def test_a_late_sheet_paints_no_tile_that_shows_something_else_by_now(
+    browser: Browser, store: Path
+) -> None:
+    with showing(browser, store / "site") as shown:
+        page = shown.page
+        page.add_init_script(
+            """(() => {
+              const decode = HTMLImageElement.prototype.decode;
+              HTMLImageElement.prototype.decode = async function () {
+                await decode.call(this);
+                if (this.src.includes("/0000-")) await new Promise((done) => setTimeout(done, 500));
+              };
+            })()"""
+        )
+        page.reload()
+        page.wait_for_selector(".tile")
+        page.evaluate("window.scrollTo(0, document.documentElement.scrollHeight)")
+        page.wait_for_timeout(900)
+        shown.wait()
+        wrong = page.evaluate(
+            """() => {
+              const units = featviz.layers.flat();
+              const pictures = new Map(units.flatMap((unit) => unit.pictures)
+                .map((picture) => [picture.file, picture]));
+              const sheet = (picture) => featviz.atlas.sheets[Math.floor(picture.thumbnail / 256)];
+              return [...document.querySelectorAll(".tile")].filter((tile) =>
+                !tile.style.backgroundImage.includes(sheet(pictures.get(tile.dataset.file))))
+                .map((tile) => tile.href);
+            }"""
+        )
+        assert wrong == []
+
+
+def test_the_focus_stays_when_the_window_changes(browser: Browser, store: Path) -> None:
+    with showing(browser, store / "site") as shown:
+        page = shown.page
+        for key in ("ArrowDown", "ArrowRight"):
+            page.keyboard.press(key)
+        page.set_viewport_size({"width": 900, "height": 700})
+        page.wait_for_timeout(200)
+        assert page.evaluate("document.activeElement.dataset.caption") == "1"
+        assert page.locator(".tile:focus").count() == 1
+
+
 def test_sorting_and_filtering_order_the_walls(browser: Browser, store: Path) -> None:
     with showing(browser, store / "site") as shown:
         page = shown.page
@@ -285,7 +336,7 @@ def test_keys_lead_everywhere(browser: Browser, store: Path) -> None:
         page.wait_for_selector(".evidence")
         assert page.url.endswith("#/unit/mid%2Fdeep/10")
         page.keyboard.press("ArrowRight")
-        shown.until("document.querySelector('h1').textContent === 'mid/deep:11'")
+        shown.until("document.querySelector('h1')?.textContent === 'mid/deep:11'")
         page.keyboard.press("c")
         assert page.locator("#tray .chip").count() == 2
         page.keyboard.press("Escape")
@@ -298,20 +349,37 @@ def test_keys_lead_everywhere(browser: Browser, store: Path) -> None:
             "(() => { const box = document.activeElement.getBoundingClientRect();"
             " return box.top > 40 && box.bottom < innerHeight; })()"
         )
+
+
+def test_search_is_all_keys_and_the_whole_text_counts(browser: Browser, store: Path) -> None:
+    with showing(browser, store / "site") as shown:
+        page = shown.page
         page.keyboard.press("/")
         assert page.evaluate("document.activeElement.id") == "search"
         page.keyboard.type("late:69")
-        page.wait_for_selector("#found li")
-        assert page.locator("#found li").first.inner_text() == "late:69"
+        shown.until("document.querySelector('#found li')?.textContent === 'late:69'")
         page.keyboard.press("ArrowDown")
         assert page.locator('#found [aria-selected="true"]').inner_text() == "late:690"
         page.keyboard.press("ArrowUp")
         page.keyboard.press("Enter")
-        shown.until("document.querySelector('h1').textContent === 'late:69'")
+        shown.until("document.querySelector('h1')?.textContent === 'late:69'")
+        page.evaluate(
+            """() => {
+              const units_of = featviz.units_of;
+              featviz.units_of = async (number) => {
+                await new Promise((done) => setTimeout(done, 200));
+                return units_of(number);
+              };
+            }"""
+        )
+        page.keyboard.press("/")
+        page.keyboard.type("late:70")
+        page.keyboard.press("Enter")  # before the list is there
+        shown.until("document.querySelector('h1')?.textContent === 'late:70'")
         page.keyboard.press("/")
         page.keyboard.type("c")  # a letter here, not the key
         page.keyboard.press("Escape")
-        assert page.locator("#tray .chip").count() == 2
+        assert page.locator("#tray .chip").count() == 0
         assert page.evaluate("document.activeElement === document.body")
 
 
@@ -343,7 +411,7 @@ def test_addresses_stay_and_strange_names_are_harmless(browser: Browser, store: 
         page.locator(".choose").nth(1).click()
         assert page.locator(".about h2").first.inner_text() == "Evidence: negative"
         shown.go("#/named/mid%2Fdeep/12")  # a direction, not channel 12
-        shown.until("document.querySelector('h1').textContent === '12'")
+        shown.until("document.querySelector('h1')?.textContent === '12'")
         page.evaluate(
             "(title) => { location.hash = '#/named/mid%2Fdeep/' + encodeURIComponent(title); }",
             STRANGE,
@@ -365,7 +433,7 @@ def test_addresses_stay_and_strange_names_are_harmless(browser: Browser, store: 
             "#/unit/%E0%A4%A/1",
         ):
             shown.go(route)
-            shown.until("document.querySelector('h1').textContent === 'Not here'")
+            shown.until("document.querySelector('h1')?.textContent === 'Not here'")
             shown.go("#/unit/early/3")
             page.wait_for_selector(".evidence")
 
@@ -384,7 +452,7 @@ def test_at_most_four_are_compared(browser: Browser, store: Path) -> None:
         names = page.locator(".side-by-side thead a").all_inner_texts()
         assert names == ["early:0", "early:2", "early:4"]
         shown.go("#/compare")
-        shown.until("document.querySelector('h1').textContent === 'Nothing to compare'")
+        shown.until("document.querySelector('h1')?.textContent === 'Nothing to compare'")
 
 
 def test_pages_have_names_alternatives_and_the_colors_asked_for(

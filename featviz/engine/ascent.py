@@ -31,8 +31,7 @@ class Ascent:
         their gradient."""
         settings = self.settings
         shape = (-1, *[1] * (parameters.ndim - 1))
-        if moves.is_cuda or not bool(moves.all()):  # a host need not wait for itself
-            gradient = torch.where(moves.view(shape), gradient, 0)
+        gradient = torch.where(moves.view(shape), gradient, 0)
         self.mean.lerp_(gradient, 1 - settings.beta1)
         self.square.mul_(settings.beta2).addcmul_(gradient, gradient, value=1 - settings.beta2)
         at = numbers.clamp(max=len(self._sizes) - 1)

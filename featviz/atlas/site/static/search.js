@@ -92,11 +92,16 @@
 
   featviz.start_search = function () {
     const input = document.getElementById("search");
-    input.addEventListener("input", show);
+    let showing = Promise.resolve(); // Enter means what the whole text finds
+    input.addEventListener("input", () => { showing = show(); });
     input.addEventListener("blur", close);
     input.addEventListener("keydown", (event) => {
       if (event.key === "Escape") { input.value = ""; close(); input.blur(); event.stopPropagation(); return; }
-      if (event.key === "Enter" && found[chosen]) { event.preventDefault(); go(found[chosen]); return; }
+      if (event.key === "Enter") {
+        event.preventDefault();
+        showing.then(() => { if (found[chosen]) go(found[chosen]); });
+        return;
+      }
       const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
       if (step && found.length) { event.preventDefault(); choose((chosen + step + found.length) % found.length); }
     });
