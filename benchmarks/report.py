@@ -28,7 +28,8 @@ def with_section(readme: str) -> str:
 
 def section() -> str:
     """All that was measured, as Markdown."""
-    parts = [_steps(), _atlas(), _scaling(), _peers(), _settings(), _photographs(), _agreement()]
+    parts = [_steps(), _atlas(), _acceptance(), _site(), _scaling(), _peers(), _settings()]
+    parts += [_photographs(), _agreement(), _last_layer()]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -99,6 +100,78 @@ def _atlas() -> str:
         f"px, {settings['slots']} slots, at most {settings['steps']} steps; a row that is done is "
         "filled at once (continuous) or when its whole batch is (waiting); it is done after all "
         "steps (fixed) or at a plateau.\n\n" + _table(head, rows)
+    )
+
+
+def _acceptance() -> str:
+    result = newest("acceptance-*.json")
+    if result is None:
+        return ""
+    settings, config = result["settings"], result["coverage"]["config"]
+    rows = [
+        [
+            f"`{row['layer']}`",
+            str(row["pictures"]),
+            str(row["dead"]),
+            f"{row['rank_top_1']:.0%}",
+            f"{row['rank_top_5']:.0%}",
+            f"{row['rank_median']:g}",
+            f"{row['median_held_out_ratio']:.2f}",
+            f"{row['median_spectrum_gap']:.2f}",
+        ]
+        for row in result["rows"]
+    ]
+    head = ["layer", "pictures", "dead", "first", "of first 5", "rank", "held out", "spectrum gap"]
+    return (
+        f"**A whole atlas** (`scripts/bench acceptance`, `configs/{settings['config']}`; "
+        f"{_where(result)}): {result['pictures']:,} pictures of {settings['size']} px, preset "
+        f"`{settings['preset']}`, in {result['pictures_s']:.0f} s, their evidence in "
+        f"{result['evidence_s']:.0f} s, pages in {result['site_s']:.1f} s; "
+        f"{config['accounted']:.0%} of the config accounted for. By layer: how many pictures "
+        "excite their own unit most of all units of the layer, or among the first 5; medians of "
+        "the rank, "
+        "of the share of the score left under held-out changes, and of the spectrum gap.\n\n"
+        + _table(head, rows)
+    )
+
+
+def _site() -> str:
+    result = newest("site-*.json")
+    if result is None:
+        return ""
+    written, shown = result["written"], {name: result[name] for name in ("file", "serve")}
+    rows = [
+        [
+            name,
+            f"{each['first_wall_s']:.2f}",
+            f"{each['first_bytes'] / 1e6:.2f}",
+            str(each["first_requests"]),
+            f"{max(scroll['longest_blank_ms'] for scroll in each['scrolls'].values()):.0f}",
+            str(max(scroll["most_nodes"] for scroll in each["scrolls"].values())),
+        ]
+        for name, each in shown.items()
+    ]
+    head = ["opened by", "first wall, s", "MB", "requests", "longest blank, ms", "most DOM nodes"]
+    return (
+        f"**Pages of an atlas** (`scripts/bench site`; {_where(result)}): "
+        f"{written['units']:,} units of {result['settings']['size']} px, written in "
+        f"{written['write_s']:.1f} s, {written['bytes'] / 1e6:.0f} MB; until the first wall is "
+        "seen, and scrolling through everything, in headless Chromium.\n\n" + _table(head, rows)
+    )
+
+
+def _last_layer() -> str:
+    result = newest("lastlayer-*.json")
+    if result is None:
+        return ""
+    rows = [
+        [f"`{row['network']}`", f"{row['units']:,}", f"{row['saved_at_most']:.1%}"]
+        for row in result["rows"]
+    ]
+    return (
+        f"**What the last layer costs** (`scripts/bench lastlayer`; {_where(result)}): the most "
+        "multiply-adds that an atlas of every unit could save if each unit's layer computed that "
+        "unit alone.\n\n" + _table(["network", "units", "at most"], rows)
     )
 
 

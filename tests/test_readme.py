@@ -33,14 +33,14 @@ def commands() -> list[list[str]]:
 
 
 def numbers(value: Any) -> list[float]:
-    """Every number in a JSON value."""
+    """Every number in a JSON value, those of bytes in megabytes too."""
     if isinstance(value, dict):
         return [each for inner in value.values() for each in numbers(inner)]
     if isinstance(value, list):
         return [each for inner in value for each in numbers(inner)]
     if isinstance(value, str):
         return [float(each) for each in re.findall(r"\d+(?:\.\d+)?", value)]
-    return [float(value)] if isinstance(value, (int, float)) else []
+    return [float(value), value / 1e6] if isinstance(value, (int, float)) else []
 
 
 def claims(section: str) -> list[str]:
@@ -94,7 +94,7 @@ def test_links_and_images_are_there() -> None:
 
 
 def test_scripts_and_files_that_are_named_are_there() -> None:
-    named = set(re.findall(r"\b(?:scripts|configs|benchmarks|featviz)/[\w./]*\w", README))
+    named = set(re.findall(r"\b(?:scripts|configs|benchmarks|featviz)/[\w./-]*\w", README))
     assert "scripts/demo" in named
     assert [each for each in sorted(named) if not (ROOT / each).exists()] == []
 
