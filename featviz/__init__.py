@@ -4,7 +4,7 @@ units  shapes  errors      addresses of units, shape words, every error raised o
 image/                     what a picture is: color, spectrum, parameterizations, transforms
 network/                   what a network is: loading, layers, read points, recording
 engine/                    objectives, recipes, and the loops that render them
-atlas/                     many pictures: what a config asks for, its folder and contact sheet
+atlas/                     many pictures: plan, store, build, evidence, coverage, pages
 cli/                       the commands
 
 network = featviz.load()

@@ -324,6 +324,67 @@ def test_evidence_is_measured_once_and_again_by_other_references(tmp_path: Path)
     assert_refused(["atlas", "a.toml", "--images", "nowhere"], "'nowhere'")
 
 
+SETS = (
+    "network = 'planted'\nunits = ['line:0']\ntechniques = ['channel', 'diversity']\n"
+    "size = 48\nsteps = 2\nseeds = [0, 9]\ndiversity = { count = 2 }\n"
+)
+
+
+def test_evidence_of_sets_survives_an_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("a.toml").write_text(SETS)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("featviz.atlas.build._measure_set", stop)
+    result = run("atlas", "a.toml", "--out", "here")
+    assert result.exit_code == 1
+    assert "the same command goes on" in result.stderr
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert "evidence of 0 measured" in printed("atlas", "a.toml", "--out", "here")
+    for entry in entries_of(Path("here")):
+        found = Store.at("here").evidence(f"{entry['digest']}-{entry['index']}")
+        assert found is not None
+        assert found["has_sets"]
+        assert found["seed_stability"] is not None
+
+
+def test_a_damaged_picture_is_named_and_the_rest_goes_on(config: Path) -> None:
+    printed("atlas", config, *BARE)
+    store = Store.at("here")
+    record = next(each for each in store.records() if each.verdict == "rendered")
+    (Path("here") / record.files["picture"][0]).write_bytes(b"broken")
+    (Path("here") / "layers.json").write_text("{")
+    result = run("atlas", config, "--out", "here")
+    assert result.exit_code == 0
+    assert "evidence of 4 measured" in result.stdout
+    assert record.key in result.stderr
+    assert "store check here --repair" in result.stderr
+    assert store.evidence(record.key) is None
+    assert "left out" in run("sheet", "here").stderr
+    assert store.layers_data() is not None
+
+
+def test_evidence_by_photographs_is_not_given_up(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(3):
+        noise = np.random.default_rng(number).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(images / f"{number}.png")
+    Path("a.toml").write_text("network = 'planted'\nunits = ['line:0']\nsize = 48\nsteps = 2\n")
+    printed("atlas", "a.toml", "--out", "here", "--images", images)
+    assert "evidence of 0 measured" in printed("atlas", "a.toml", "--out", "here")
+
+
+def test_a_set_larger_than_the_slots_is_refused_before_anything_is_written() -> None:
+    Path("a.toml").write_text(SETS + "slots = 1\n")
+    for command in ("plan", "atlas"):
+        assert_refused([command, "a.toml"], "'slots' of the config", "got 1", "at least 2")
+
+
 def test_a_store_may_be_a_url() -> None:
     asked = AtlasConfig(network="planted", units=["line:0"], size=48, steps=2, slots=1)
     store = Store.at("memory://build/atlas")

@@ -352,6 +352,25 @@ def test_two_sets_of_other_seeds_are_compared_across(scaled: Network) -> None:
     assert found[0].seed_stability == pytest.approx((2 + 2 * inside) / 4, abs=1e-6)
 
 
+def test_pictures_of_the_same_noise_say_nothing_of_stability(scaled: Network) -> None:
+    judge = Judge(scaled, Flat())
+    dark, light_ = np.zeros_like(noise(0)), np.full_like(noise(0), 255)
+    # Seeds 0 and 1, then 1 and 2: the second of the first set began as the first of the other.
+    shown = ((0, 0, dark), (0, 1, light_), (1, 0, light_), (1, 1, dark))
+    sets = [
+        replace(judged(scaled, Channel("layer", 0), pixels, seed=seed, count=2), index=index)
+        for seed, index, pixels in shown
+    ]
+    found = with_sets(judge, [(each, Evidence("flat")) for each in sets])
+    directions = [judge.direction(each) for each in sets]
+    apart = [(0, 2), (0, 3), (1, 3)]
+    expected = sum(float(directions[one] @ directions[two]) for one, two in apart) / 3
+    assert found[0].seed_stability == pytest.approx(expected, abs=1e-6)
+    with_the_pair = (3 * expected + float(directions[1] @ directions[2])) / 4
+    assert abs(with_the_pair - expected) > 0.1
+    assert all(each.has_sets for each in found)
+
+
 def test_pictures_of_another_network_or_size_are_refused(scaled: Network) -> None:
     good = judged(scaled, Channel("layer", 0), noise(0))
     judge = Judge(scaled, Flat())

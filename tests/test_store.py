@@ -188,12 +188,61 @@ def test_a_record_is_json_both_ways(store: Store) -> None:
     record = next(store.records())
     assert Record.from_json(record.to_json(), "x") == record
     data = json.loads(record.to_json())
-    for broken in ({**data, "format": 2}, {**data, "more": 1}, {"format": 1}, [], data["files"]):
+    for broken in ({**data, "format": 0}, {**data, "more": 1}, {"format": 1}, [], data["files"]):
         with pytest.raises(Malformed, match="'its name'"):
             Record.from_json(json.dumps(broken).encode(), "its name")
     for text in (b"", b"{", b"\xff\xfe", record.to_json()[:-40]):
         with pytest.raises(Malformed, match="'its name'"):
             Record.from_json(text, "its name")
+
+
+def test_a_record_names_its_own_files_alone(store: Store, tmp_path: Path) -> None:
+    record = next(store.records())
+    victim = tmp_path / "victim.txt"
+    victim.write_text("here")
+    for name in ("../victim.txt", str(victim), "pictures/00/x.png", "atlas.json"):
+        files = {**record.files, "picture": (name, "0" * 64)}
+        store.files.write(record_name(record.key), replace(record, files=files).to_json())
+        assert store.get(record.digest) is None
+        (damage,) = check(store).damages
+        assert "expected a whole record" in str(damage)
+        repair(store, check(store))
+        assert victim.read_text() == "here"
+        assert store.head()
+
+
+def test_a_newer_record_is_neither_read_nor_repaired(store: Store, pictures: list[Picture]) -> None:
+    record = store.get(pictures[0].recipe.digest)
+    assert record is not None
+    data = {**json.loads(record.to_json()), "format": 2}
+    store.files.write(record_name(record.key), json.dumps(data).encode())
+    for look in (lambda: store.put(pictures[0]), lambda: check(store)):
+        with pytest.raises(DoesNotFit, match=r"format 2.*a newer featviz made it"):
+            look()
+    assert json.loads(store.files.read(record_name(record.key))) == data
+
+
+def test_what_cannot_be_read_now_is_not_taken_for_missing(
+    store: Store, pictures: list[Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object, name: str) -> bytes:
+        raise NotAvailable(name, there="the network is down")
+
+    monkeypatch.setattr(type(store.files), "read", refuse)
+    with pytest.raises(NotAvailable, match="the network is down"):
+        store.get(pictures[0].recipe.digest)
+
+
+@pytest.mark.parametrize("name", ["plan.json", "layers.json"])
+@pytest.mark.parametrize(
+    "text", [b"{", b"{}", b'{"format": 2, "entries": [], "layers": []}', b"[]"]
+)
+def test_a_damaged_plan_or_list_of_layers_is_damage(store: Store, name: str, text: bytes) -> None:
+    store.files.write(name, text)
+    (damage,) = check(store).damages
+    assert str(damage) == f"{name}: not readable"
+    repair(store, check(store))
+    assert not store.files.exists(name)
 
 
 Spoil = Callable[[Store, Record, Record], None]

@@ -1,1 +1,1 @@
-"""Many pictures: what a config asks for, the folder that keeps them, the contact sheet."""
+"""Many pictures: what a config asks for, the store that keeps them, what is shown of it."""

@@ -3,7 +3,7 @@
 import io
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
@@ -25,6 +25,7 @@ from featviz.engine.execution import check_device, execution
 from featviz.engine.picture import Picture, check_channels
 from featviz.engine.recipe import Recipe
 from featviz.engine.render import fitting_slots, render_each
+from featviz.errors import Malformed
 from featviz.network.network import Network
 from featviz.network.zoo import load
 
@@ -139,7 +140,9 @@ def _begin(store: Store, network: Network, asked: Plan) -> None:
     """Says in the store whose it is and what is asked for. Raises what `Store.claim` raises."""
     store.claim(network)
     store.write_json(PLAN, asked.to_data())
-    layers = store.layers_data()
+    layers = None
+    with suppress(Malformed):
+        layers = store.layers_data()
     if layers is None or layers.get("fingerprint") != network.fingerprint:
         store.write_json(LAYERS, layers_data(network))
 
@@ -182,44 +185,74 @@ def _records(store: Store, asked: Plan) -> Iterator[Record]:
 
 
 def _measure(judge: Judge, store: Store, asked: Plan, progress: Progress) -> int:
-    """Measures what has no evidence yet, or evidence by other references or older measures."""
+    """Measures what has no evidence yet, or evidence by other references or older measures.
+
+    A picture that cannot be read has none.
+    """
     recipes = {recipe.digest: recipe for recipe in asked.recipes}
+    sets = _sets(asked, recipes)
+    in_sets = {key_of(entry) for entries in sets for entry in entries}
     todo = [
         entry
         for entry in asked.entries
-        if not is_current(store.evidence(f"{entry.digest}-{entry.index}"), judge.references)
+        if not is_current(store.evidence(key_of(entry)), judge.references)
     ]
     judge.prepare({each.digest: recipes[each.digest] for each in todo}.values())
+    measured = 0
     with progress("evidence", len(todo)) as tally:
         for start in range(0, len(todo), JUDGED_AT_ONCE):
-            part = [_judged(store, recipes, each) for each in todo[start : start + JUDGED_AT_ONCE]]
+            some = todo[start : start + JUDGED_AT_ONCE]
+            part = [each for entry in some if (each := _judged(store, recipes, entry)) is not None]
             for judged, evidence in zip(part, judge.evidence(part), strict=True):
-                store.write_evidence(f"{judged.recipe.digest}-{judged.index}", evidence.to_data())
-                tally.advance(1.0)
-    for entries in _sets(asked, recipes, {each.digest for each in todo}):
-        pictures = [_judged(store, recipes, each) for each in entries]
-        keys = [f"{each.digest}-{each.index}" for each in entries]
-        known = [Evidence.from_data(store.evidence(key)) for key in keys]
-        found = with_sets(judge, list(zip(pictures, known, strict=True)))
-        for key, evidence in zip(keys, found, strict=True):
-            store.write_evidence(key, evidence.to_data())
-    return len(todo)
+                key = f"{judged.recipe.digest}-{judged.index}"
+                whole = replace(evidence, has_sets=key not in in_sets)
+                store.write_evidence(key, whole.to_data())
+            measured += len(part)
+            tally.advance(float(len(some)))
+    for entries in sets:
+        _measure_set(judge, store, recipes, entries)
+    return measured
 
 
-def _sets(asked: Plan, recipes: Mapping[str, Recipe], new: set[str]) -> Iterator[list[Entry]]:
-    """Pictures that differ in nothing but the seed or their place in a set, where any is new."""
+def _measure_set(
+    judge: Judge, store: Store, recipes: Mapping[str, Recipe], entries: list[Entry]
+) -> None:
+    """Adds what the pictures say together, where it is not in the evidence of them all."""
+    known = [
+        (judged, Evidence.from_data(data))
+        for entry in entries
+        if (judged := _judged(store, recipes, entry)) is not None
+        and (data := store.evidence(key_of(entry))) is not None
+    ]
+    if all(evidence.has_sets for _, evidence in known):
+        return
+    for (judged, _), evidence in zip(known, with_sets(judge, known), strict=True):
+        store.write_evidence(f"{judged.recipe.digest}-{judged.index}", evidence.to_data())
+
+
+def key_of(entry: Entry) -> str:
+    """The name of its picture in the store."""
+    return f"{entry.digest}-{entry.index}"
+
+
+def _sets(asked: Plan, recipes: Mapping[str, Recipe]) -> list[list[Entry]]:
+    """Pictures that differ in nothing but the seed or their place in a set."""
     groups: dict[Recipe, list[Entry]] = {}
     for entry in asked.entries:
         groups.setdefault(replace(recipes[entry.digest], seed=0), []).append(entry)
-    for entries in groups.values():
-        if len(entries) > 1 and any(each.digest in new for each in entries):
-            yield entries
+    return [entries for entries in groups.values() if len(entries) > 1]
 
 
-def _judged(store: Store, recipes: Mapping[str, Recipe], entry: Entry) -> Judged:
-    """A picture of the store, to be measured. Raises FileNotFoundError, Malformed."""
-    record = store.record(f"{entry.digest}-{entry.index}")
-    return Judged(recipes[entry.digest], entry.index, pixels_of(store, record), record.verdict)
+def _judged(store: Store, recipes: Mapping[str, Recipe], entry: Entry) -> Judged | None:
+    """A picture of the store, to be measured; None where it cannot be read."""
+    record = store.get(entry.digest, entry.index)
+    if record is None:
+        return None
+    try:
+        pixels = pixels_of(store, record)
+    except (FileNotFoundError, Malformed):
+        return None
+    return Judged(recipes[entry.digest], entry.index, pixels, record.verdict)
 
 
 def pixels_of(store: Store, record: Record) -> NDArray[np.uint8]:

@@ -5,14 +5,24 @@ What a killed build leaves is no damage: a file that was not finished, a picture
 
 import io
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from PIL import Image, UnidentifiedImageError
 
 from featviz.atlas.record import sha256
-from featviz.atlas.store import CLAIMS, FOLDERS, Store, evidence_name, is_finished, record_name
-from featviz.errors import FeatvizError
+from featviz.atlas.store import (
+    CLAIMS,
+    FOLDERS,
+    LAYERS,
+    PLAN,
+    Store,
+    evidence_name,
+    is_finished,
+    record_name,
+)
+from featviz.errors import FeatvizError, Malformed
 
 FOLDERS_OF_OURS = {*FOLDERS.values(), "records", "evidence", CLAIMS}
 OWN_NAME = re.compile(
@@ -46,7 +56,7 @@ def check(store: Store) -> Checked:
     """Looks at every file. Raises NotAvailable, and what `Store.head` raises."""
     head = store.head()
     names = {name for folder in sorted(FOLDERS_OF_OURS) for name in store.files.names(folder)}
-    found: list[Damage] = []
+    found = [*_of_tops(store)]
     known: set[str] = set()
     whole = 0
     for key in store.kept_keys():
@@ -63,6 +73,15 @@ def check(store: Store) -> Checked:
         if store.evidence(PurePosixPath(name).stem) is None
     ]
     return Checked(tuple(sorted(found, key=lambda each: each.name)), tuple(sorted(left)), whole)
+
+
+def _of_tops(store: Store) -> Iterator[Damage]:
+    """The files that the next build writes anew."""
+    for name, read in ((PLAN, store.plan_data), (LAYERS, store.layers_data)):
+        try:
+            read()
+        except Malformed:
+            yield Damage(name, "not readable", (name,))
 
 
 def repair(store: Store, checked: Checked) -> None:
@@ -84,8 +103,11 @@ def _of_record(
     name, mine = record_name(key), (record_name(key), evidence_name(key))
     try:
         record = store.record(key)
+    except (Malformed, FileNotFoundError) as error:
+        return Damage(name, " ".join(str(error).split()), mine), ()
+    try:
         recipe = record.asked()
-    except (FeatvizError, FileNotFoundError) as error:
+    except FeatvizError as error:
         return Damage(name, " ".join(str(error).split()), mine), ()
     files = tuple(file for file, _ in record.files.values())
     if recipe.digest != record.digest:

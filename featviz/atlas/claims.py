@@ -55,6 +55,8 @@ class Claims:
         if self.is_done(recipe):
             return True
         name = f"{CLAIMS}/{recipe.digest}"
+        if name in self._mine:  # begun before, when memory ran out
+            return False
         if not self._store.files.create(name, self._me):
             return True
         self._mine.add(name)

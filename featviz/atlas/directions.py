@@ -31,6 +31,12 @@ def directions_of(network: Network, asked: Directions) -> Iterator[tuple[str, st
             vector = row_of(row)
             if not bool(torch.isfinite(vector).all()):
                 raise NotFinite(f"row {row} of tensor {asked.tensor!r} of {asked.file!r}")
+            if not bool(vector.any()):
+                raise DoesNotFit(
+                    f"row {row} of tensor {asked.tensor!r} of {asked.file!r}",
+                    got="zeros",
+                    expected="a direction; choose other rows",
+                )
             label = f"{Path(asked.file).stem}/{asked.tensor}[{row}]"
             yield label, name, Direction(layer, vector)
 

@@ -11,7 +11,7 @@ from featviz.errors import Malformed
 
 FORMAT = 1
 """Of the JSON."""
-MEASURES = 1
+MEASURES = 2
 """Of the definitions behind the numbers: numbers of other ones are to be measured again."""
 
 
@@ -26,7 +26,7 @@ class Evidence:
     references; `z`: the unit's own. `spectrum_gap`: see that module. `diversity`,
     `seed_stability`: see `featviz.atlas.quality.with_sets`. `natural_ratio`: the score, divided by
     that of the best reference photograph, whose file is `natural_best`. `path_similarity`,
-    `path_flag`: see `featviz.atlas.path`.
+    `path_flag`: see `featviz.atlas.path`. `has_sets`: what only several pictures say is in it.
     """
 
     references: str
@@ -43,6 +43,7 @@ class Evidence:
     natural_best: str | None = None
     path_similarity: float | None = None
     path_flag: bool | None = None
+    has_sets: bool = False
     measures: int = MEASURES
 
     @property
@@ -77,7 +78,7 @@ DERIVED = ("held_out_ratio",)
 """Keys of the JSON that follow from others."""
 WORDS = ("references", "held_out_family", "natural_best")
 COUNTS = ("rank", "rank_of", "measures")
-ALWAYS = ("references", "held_out_family", "measures")
+ALWAYS = ("references", "held_out_family", "measures", "has_sets")
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _fits(key: str, value: object) -> bool:
         return key not in ALWAYS
     if key in WORDS:
         return isinstance(value, str)
-    if key == "path_flag":
+    if key in ("path_flag", "has_sets"):
         return isinstance(value, bool)
     kinds = (int,) if key in COUNTS else (int, float)
     return isinstance(value, kinds) and not isinstance(value, bool)

@@ -109,6 +109,11 @@ def plan(config: AtlasConfig, network: Network) -> Plan:
             if digest not in recipes:
                 recipes[digest] = recipe
                 entries += (wanted.entry(digest, index, seed) for index in range(recipe.count))
+    most = max((recipe.count for recipe in recipes.values()), default=1)
+    if most > config.slots:
+        raise DoesNotFit(
+            "'slots' of the config", got=config.slots, expected=f"at least {most}, diversity.count"
+        )
     return Plan(config, tuple(entries), tuple(recipes.values()))
 
 
@@ -259,7 +264,7 @@ def _described(
         address=address or title(resolved),
         title=title(resolved),
         layer=min(layers) if len(layers) == 1 else None,
-        channel=None,
+        channel=resolved.channel if isinstance(resolved, (Channel, Neuron)) else None,
         is_view=any(network.layers()[layer].is_view for layer in layers),
         is_sure=is_sure,
     )

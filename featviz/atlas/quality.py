@@ -218,13 +218,16 @@ def with_sets(judge: Judge, pictures: Sequence[tuple[Judged, Evidence]]) -> list
 
     `diversity`: of the pictures of one recipe, the mean over pairs of 1 - cosine between their
     `Judge.direction`. `seed_stability`: of pictures whose recipes differ in nothing but the seed,
-    the mean cosine over pairs of different recipes. All members of a group get the same number;
+    the mean cosine over pairs of different recipes that did not begin from the same noise (the
+    members of a set have seeds in a row). All members of a group get the same number;
     a picture without company, or one that is not "rendered", None.
 
     Channel means forget where things are, so that a feature that has only moved is neither
     diverse nor unstable, and are standardised so that each channel counts alike, however loud.
     """
-    found = [replace(each, diversity=None, seed_stability=None) for _, each in pictures]
+    found = [
+        replace(each, diversity=None, seed_stability=None, has_sets=True) for _, each in pictures
+    ]
     rendered = [number for number, (each, _) in enumerate(pictures) if each.verdict == "rendered"]
     digests = {number: pictures[number][0].recipe.digest for number in rendered}
     groups = _grouped(rendered, key=lambda n: replace(pictures[n][0].recipe, seed=0).digest)
@@ -236,8 +239,10 @@ def with_sets(judge: Judge, pictures: Sequence[tuple[Judged, Evidence]]) -> list
         other: list[float] = []
         for one, two in combinations(group, 2):
             cosine = float(directions[one] @ directions[two])
-            is_set = digests[one] == digests[two]
-            (same.setdefault(digests[one], []) if is_set else other).append(cosine)
+            if digests[one] == digests[two]:
+                same.setdefault(digests[one], []).append(cosine)
+            elif _noise(pictures[one][0]) != _noise(pictures[two][0]):
+                other.append(cosine)
         for number in group:
             cosines = same.get(digests[number])
             found[number] = replace(
@@ -248,13 +253,23 @@ def with_sets(judge: Judge, pictures: Sequence[tuple[Judged, Evidence]]) -> list
     return found
 
 
+def _noise(picture: Judged) -> int:
+    """The seed of this one picture."""
+    return picture.recipe.seed + picture.index
+
+
 def is_current(data: Any, references: References) -> bool:
-    """Whether stored evidence (its JSON, or None) is what would be measured by these references
-    today."""
-    if not isinstance(data, dict):
+    """Whether stored evidence (its JSON, or None) is what would be measured today.
+
+    By these references; evidence by photographs is not given up for evidence by noise.
+    """
+    if not isinstance(data, dict) or (data.get("format"), data.get("measures")) != (
+        FORMAT,
+        MEASURES,
+    ):
         return False
-    wanted = {"format": FORMAT, "measures": MEASURES, "references": references.name}
-    return all(data.get(key) == value for key, value in wanted.items())
+    known = str(data.get("references"))
+    return known == references.name or (not references.files and known.startswith("images:"))
 
 
 def _grouped(members: Iterable[Member], *, key: Callable[[Member], Key]) -> dict[Key, list[Member]]:

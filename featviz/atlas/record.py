@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from math import isfinite
@@ -9,10 +10,12 @@ from typing import Any
 
 from featviz.engine.picture import Picture, Verdict
 from featviz.engine.recipe import Recipe
-from featviz.errors import FeatvizError, Malformed
+from featviz.errors import DoesNotFit, FeatvizError, Malformed
 
 FORMAT = 1
 """Of the record's JSON; a reader refuses newer ones."""
+_FILE = re.compile(r"(pictures|thumbnails|lossy)/(..)/(.+?)(\.[0-9a-f]{8})?\.[a-z]+")
+_DIGEST = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -53,21 +56,42 @@ class Record:
 
     @classmethod
     def from_json(cls, content: bytes, name: str) -> "Record":
-        """The record that `to_json` wrote; `name` is for the error. Raises Malformed."""
+        """The record that `to_json` wrote; `name` is for the error.
+
+        Raises Malformed, and DoesNotFit where a newer featviz wrote it.
+        """
         try:
             data = json.loads(content)
-            if data.pop("format") != FORMAT:
-                raise Malformed("the record", name, expected=f"format {FORMAT}")
+            form = data.pop("format")
+            if isinstance(form, int) and form > FORMAT:
+                raise DoesNotFit(
+                    f"the record {name!r}",
+                    got=f"format {form}",
+                    expected=f"{FORMAT}; a newer featviz made it",
+                )
+            if form != FORMAT:
+                raise KeyError("format", form)
             files = {kind: (file, sha) for kind, (file, sha) in data.pop("files").items()}
             course = tuple(data.pop("course"))
             known = {each.name for each in fields(cls)}
             if not data.keys() <= known:
                 raise KeyError(*(data.keys() - known))
-            return cls(**data, files=files, course=course)
+            return _checked(cls(**data, files=files, course=course))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, FeatvizError):
                 raise
             raise Malformed("the record", name, expected=f"a whole record ({error})") from error
+
+
+def _checked(record: Record) -> Record:
+    """The record. Raises KeyError where it names files that are not its own, such as "../x"."""
+    if not (_DIGEST.fullmatch(record.digest) and record.index >= 0):
+        raise KeyError(record.key)
+    for file, _ in record.files.values():
+        parts = _FILE.fullmatch(file)
+        if parts is None or (parts[2], parts[3]) != (record.digest[:2], record.key):
+            raise KeyError(file)
+    return record
 
 
 def record_of(picture: Picture, *, seconds: float, files: dict[str, tuple[str, str]]) -> Record:

@@ -17,7 +17,7 @@ from PIL import Image
 from featviz.atlas.files import Files, Folder, files_at
 from featviz.atlas.record import Record, record_of, sha256
 from featviz.engine.picture import Picture
-from featviz.errors import DoesNotFit, FeatvizError, Malformed
+from featviz.errors import DoesNotFit, Malformed
 from featviz.network.network import Network
 
 FORMAT = 1
@@ -132,7 +132,7 @@ class Store:
         """What is kept of a recipe's picture; None where nothing is, or nothing readable."""
         try:
             return self.record(f"{digest}-{index}")
-        except (FileNotFoundError, FeatvizError):
+        except (FileNotFoundError, Malformed):
             return None
 
     def record(self, key: str) -> Record:
@@ -179,11 +179,17 @@ class Store:
 
     def plan_data(self) -> dict[str, Any] | None:
         """What the last build asked for. Raises Malformed."""
-        return self._json(PLAN)
+        return self._formatted(PLAN, "entries")
 
     def layers_data(self) -> dict[str, Any] | None:
         """The network's layers. Raises Malformed."""
-        return self._json(LAYERS)
+        return self._formatted(LAYERS, "layers")
+
+    def _formatted(self, name: str, listed: str) -> dict[str, Any] | None:
+        data = self._json(name)
+        if data is None or (data.get("format") == FORMAT and isinstance(data.get(listed), list)):
+            return data
+        raise Malformed("the file", f"{self.place}/{name}", expected=f"format {FORMAT}, {listed}")
 
     def write_json(self, name: str, data: dict[str, Any]) -> None:
         """Replaces a file of the store's top. Raises NotAvailable."""

@@ -1,6 +1,7 @@
 """`featviz atlas`, `coverage`, `sheet`: making what a config names, and what a store has."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ from rich.table import Table
 from featviz.atlas.build import Means, build
 from featviz.atlas.config import read_config
 from featviz.atlas.ledger import Share, ledger_of
+from featviz.atlas.record import Record
 from featviz.atlas.references import References, folder_references, pink_references
 from featviz.atlas.sheet import MOST, contact_sheet
 from featviz.atlas.store import Store
 from featviz.cli.progress import progress_bar
 from featviz.engine.memory import parse_bytes
-from featviz.errors import UnknownName
+from featviz.errors import Malformed, UnknownName
 from featviz.files import check_writable, write_whole
 
 store_argument = click.argument("store", type=str)
@@ -49,15 +51,20 @@ def atlas(config: Path, out: str | None, weights: str | None, **options: Any) ->
         memory=None if memory is None else parse_bytes(memory),
         references=references,
     )
-    result = build(wanted, store, weights=weights, means=means, progress=progress_bar)
+    try:
+        result = build(wanted, store, weights=weights, means=means, progress=progress_bar)
+    except KeyboardInterrupt:
+        click.echo("stopped: what is finished is kept, and the same command goes on", err=True)
+        raise
     click.echo(
         f"{result.rendered} pictures rendered, {result.kept} kept; "
         f"{result.count('dead')} dead, {result.count('not finite')} not finite; "
         f"evidence of {result.measured} measured\nstore: {store.place}"
     )
-    if store.folder is not None and len(result.records) <= MOST:
+    shown = _readable(store, result.records)
+    if store.folder is not None and 1 <= len(shown) <= MOST:
         sheet = store.folder / "sheet.png"
-        write_whole(sheet, contact_sheet(store, result.records, columns=wanted.columns))
+        write_whole(sheet, contact_sheet(store, shown, columns=wanted.columns))
         click.echo(f"sheet: {sheet}")
 
 
@@ -110,8 +117,22 @@ def sheet(store: str, addresses: tuple[str, ...], out: Path, columns: int) -> No
         if (record := source.get(each["digest"], each["index"])) is not None
     ]
     check_writable(out.parent)
-    write_whole(out, contact_sheet(source, found, columns=columns))
+    write_whole(out, contact_sheet(source, _readable(source, found), columns=columns))
     click.echo(out)
+
+
+def _readable(store: Store, records: Sequence[Record]) -> list[Record]:
+    """Those whose picture can be read; the others are named."""
+    kept = []
+    for record in records:
+        try:
+            store.read(record)
+        except (FileNotFoundError, Malformed) as error:
+            hint = f"`featviz store check {store.place} --repair`"
+            click.echo(f"left out: {' '.join(str(error).split())}; see {hint}", err=True)
+        else:
+            kept.append(record)
+    return kept
 
 
 def _photographs(folder: Path) -> References:

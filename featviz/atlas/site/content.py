@@ -128,13 +128,18 @@ def read_content(store: Store, keep: Callable[[str, bytes], None]) -> Content:
     for layer in content.layers:
         layer.units.sort(key=lambda unit: (unit.channel is None, unit.channel or 0))
         for unit in layer.units:
-            unit.pictures.sort(key=lambda each: technique_place(each.entry.technique))
+            unit.pictures.sort(key=_standing)
     return content
 
 
 def technique_place(technique: str) -> int:
     """Where a technique comes in order."""
     return TECHNIQUES.index(technique) if technique in TECHNIQUES else len(TECHNIQUES)
+
+
+def _standing(shown: Shown) -> tuple[int, bool]:
+    """The first of these stands for its unit: by technique; what enters a nonlinearity last."""
+    return technique_place(shown.entry.technique), "/pre:" in shown.entry.address
 
 
 def _entries(store: Store) -> list[Entry]:
@@ -207,6 +212,7 @@ def _detail(entry: Entry, record: Record, evidence: dict[str, Any]) -> dict[str,
     shape = record.recipe.get("shape")
     return {
         "address": entry.address,
+        "index": entry.index,
         "seed": entry.seed,
         "count": number(record.recipe.get("count")),
         "steps": number(record.steps),

@@ -3,12 +3,20 @@
   "use strict";
   const { element, shown } = featviz;
 
-  const name_of = (picture, detail) => [picture.technique, detail.count > 1 ? `seed ${detail.seed}` : ""].filter((each) => each !== "").join(" · ");
+  // What tells a picture from the others of its unit: its place in a set, its seed, what is read.
+  function name_of(unit, picture, detail) {
+    const alike = unit.pictures.filter((each) => each.technique === picture.technique).length;
+    const words = [picture.technique];
+    if (detail.count > 1) words.push(`${detail.index + 1} of ${detail.count}`);
+    if (alike > (detail.count || 1)) words.push(`seed ${detail.seed}`);
+    if (detail.address.includes("/pre:")) words.push(detail.address);
+    return words.join(" · ");
+  }
 
   // A picture as large as the page lets it be, with its words.
   featviz.figure_of = function (unit, picture, detail) {
     const shape = detail.shape || {};
-    const words = [name_of(picture, detail), picture.verdict === "rendered" ? "" : picture.verdict];
+    const words = [name_of(unit, picture, detail), picture.verdict === "rendered" ? "" : picture.verdict];
     return element("figure", { class: `picture${picture.verdict === "rendered" ? "" : " failed"}` },
       element("img", {
         src: picture.file, width: shape.columns || null, height: shape.rows || null, loading: "lazy",
@@ -44,7 +52,7 @@
     const plot = featviz.course_plot(detail.course, detail.stride, detail.steps);
     return [
       picture.verdict !== "rendered" && element("p", { class: "warning" }, `${picture.verdict}: ${detail.reason}`),
-      element("section", {}, element("h2", {}, unit.pictures.length > 1 ? `Evidence: ${name_of(picture, detail)}` : "Evidence"), featviz.evidence_table(detail.evidence)),
+      element("section", {}, element("h2", {}, unit.pictures.length > 1 ? `Evidence: ${name_of(unit, picture, detail)}` : "Evidence"), featviz.evidence_table(detail.evidence)),
       element("section", {}, element("h2", {}, "Course"), plot || element("p", { class: "note" }, "Too short to draw."),
         element("p", { class: "note" }, made.filter((each) => each !== "").join(" · "))),
       element("section", {}, element("h2", {}, "Recipe"),
