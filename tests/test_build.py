@@ -16,12 +16,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from commands import OWN, assert_refused, printed, run
 from PIL import Image, ImageFont
+from safetensors.torch import save_file
 
 from featviz.atlas import store as stores
 from featviz.atlas.build import build
 from featviz.atlas.check import check
+from featviz.atlas.claims import Claims
 from featviz.atlas.config import AtlasConfig
 from featviz.atlas.plan import plan
 from featviz.atlas.record import Record
@@ -458,3 +461,30 @@ def test_a_name_that_is_too_wide_loses_its_front() -> None:
     assert shown[0] == "…"
     assert shown.endswith("blocks.4)")
     assert 45 < font.getlength(shown) <= 61  # kerning
+
+
+def test_a_build_that_begins_a_recipe_again_has_claimed_it_itself(tmp_path: Path) -> None:
+    (recipe,) = plan(
+        AtlasConfig(network="planted", units=["line:0"], size=48), load("planted")
+    ).recipes
+    store = Store.at(tmp_path)
+    with Claims(store) as mine, Claims(store) as others:
+        assert not mine.is_elsewhere(recipe)
+        assert not mine.is_elsewhere(recipe)  # as after memory ran out
+        assert others.is_elsewhere(recipe)
+
+
+def test_an_expression_that_is_one_channel_counts_as_its_unit() -> None:
+    asked = AtlasConfig(network="planted", units=["channel(line, 5)", "line:1 + line:2"], size=48)
+    found = [(each.layer, each.channel) for each in plan(asked, load("planted")).entries]
+    assert found == [("line", 5), ("line", None)]
+
+
+def test_a_direction_of_zeros_is_refused() -> None:
+    channels = load("planted").layer("line").channels
+    save_file({"d": torch.zeros(2, channels)}, "zeros.safetensors")
+    Path("a.toml").write_text(
+        "network = 'planted'\nsize = 48\n"
+        "directions = [{ file = 'zeros.safetensors', tensor = 'd', layer = 'line' }]\n"
+    )
+    assert_refused(["plan", "a.toml"], "row 0 of tensor 'd'", "got zeros", "choose other rows")

@@ -76,3 +76,13 @@ def test_another_c_library_is_left_alone(
             pass
     finally:
         heap._glibc.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"])
+def test_what_the_user_has_set_up_is_left_alone(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "1")
+    heap._glibc.cache_clear()
+    try:
+        assert heap._glibc() is None
+    finally:
+        heap._glibc.cache_clear()

@@ -247,6 +247,14 @@ def _pair(first: str, second: str, network: Network) -> _Wanted:
     return replace(made, title=address)
 
 
+def _only_channel(objective: Objective) -> int | None:
+    """The channel of an objective that is one unit, as it is."""
+    (weight, term), *others = objective.terms
+    if others or weight != 1 or not isinstance(term, (Channel, Neuron)):
+        return None
+    return term.channel
+
+
 def _described(
     objective: Objective,
     network: Network,
@@ -264,7 +272,7 @@ def _described(
         address=address or title(resolved),
         title=title(resolved),
         layer=min(layers) if len(layers) == 1 else None,
-        channel=resolved.channel if isinstance(resolved, (Channel, Neuron)) else None,
+        channel=_only_channel(resolved),
         is_view=any(network.layers()[layer].is_view for layer in layers),
         is_sure=is_sure,
     )
