@@ -45,8 +45,7 @@ class Judge:
         size; `_saved`: as it is. `rank`: how many channels of the layer the presented picture
         excites more, each by its own mean and sd over references of the same size.
         """
-        with Image.open(picture) as file:
-            whole = images_from_hwc_uint8(np.array(file.convert("RGB"))[None])
+        whole = _whole(picture)
         images = torch.cat([whole, held_out(whole)[0]])
         shown = {
             "": interpolate(images, side_px, mode="bilinear", align_corners=True),
@@ -63,7 +62,17 @@ class Judge:
         standard = spread.standardised(means[""][:1])[0]
         return {**found, "rank": int((standard > standard[channel]).sum())}
 
+    def score(self, layer: str, channel: int, picture: Path, side_px: int) -> float:
+        """The `score` of `scores` alone."""
+        shown = interpolate(_whole(picture), side_px, mode="bilinear", align_corners=True)
+        return self._means(Spot(layer), shown)[0, channel].item()
+
     def _means(self, spot: Spot, images: Tensor) -> Tensor:
         """Channel means, (image, channel)."""
         prefix = Prefix(self.network, [spot.layer], rows=images.shape[2], columns=images.shape[3])
         return torch.cat([spot.read(seen_by(prefix, part)) for part in images.split(16)])
+
+
+def _whole(picture: Path) -> Tensor:
+    with Image.open(picture) as file:
+        return images_from_hwc_uint8(np.array(file.convert("RGB"))[None])

@@ -3,18 +3,20 @@
     python -m benchmarks.peers [--tool NAME] --weights-googlenet FILE [--units N] [--images FOLDER]
 
 Both sides get the same networks, weights, units, threads and picture size, and their own default
-settings. A peer renders one unit a process; what it rendered stays in --cache, so that an
-interrupted run goes on. featviz renders the units of a network together, as it is meant to be
-used, once at the peer's size and once at the sizes that it chooses itself ("auto"). Scores are
-those of the saved 8-bit pictures, alike for both.
+settings. They take turns: the peer renders the units of a layer, one a process, then featviz
+renders them together, as it is meant to be used, once at the peer's size and once at the sizes
+that it chooses itself ("auto"). It also renders them with fewer and with more steps: the fewest
+whose picture scores no less than the peer's are the passes and seconds "until equal". Scores are
+those of the saved 8-bit pictures, alike for both. What a peer rendered stays in --cache, so that
+an interrupted run goes on; such rows are not `interleaved`.
 """
 
 import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,9 @@ LAYERS = {
     "efficientnet_lite0": ("blocks.1", "blocks.3", "blocks.5"),
 }
 """Early, middle, late: modules that return exactly what our read point of that name is."""
+COSTS = ("cpu_s", "wall_s", "passes")
+RUNGS = (16, 20, 24, 28, 32, 48, 64)
+"""Steps of ours, beside those of --steps, tried for a score equal to the peer's."""
 
 
 def main() -> None:
@@ -47,19 +52,14 @@ def main() -> None:
     settings = {"variant": options.variant, "steps": options.peer_steps}
     settings |= {"size": options.size, "threads": options.threads}
     peer = Peer(options.tool, options.cache, weights, **settings)
-    if not options.only_cached:
-        peer.collect(targets)
-    if options.only_collect:
-        return
-    theirs = peer.known()
-    rows = []
+    made: list[Turn] = []
     for name, network in networks.items():
-        asked = [target for target in targets if target.network == name and target in theirs]
-        judge = Judge(network, options.images)
-        for size in (options.size, "auto") if asked else ():
-            ours = rendered_by_featviz(network, asked, options, size=size)
-            label = {"peer": TOOLS[options.tool].release, "size": str(size)}
-            rows += [label | _row(judge, each, ours[each], theirs[each]) for each in asked]
+        for layer in LAYERS[name]:
+            asked = [each for each in targets if (each.network, each.layer) == (name, layer)]
+            made += turns(network, asked, peer, options)
+    judges = {name: Judge(network, options.images) for name, network in networks.items()}
+    rows = [_row(judges[turn.target.network], turn) for turn in made]
+    rows = [{"peer": TOOLS[options.tool].release} | row for row in rows]
     at_size = [row for row in rows if row["size"] != "auto"]
     summary = {name: _summary([r for r in at_size if r["network"] == name]) for name in networks}
     summary |= {
@@ -67,7 +67,7 @@ def main() -> None:
         "auto size": _summary([r for r in rows if r not in at_size]),
     }
     _print(rows, summary)
-    kept = ("tool", "size", "steps", "slots", "peer_steps", "variant", "threads", "note")
+    kept = ("tool", "size", "steps", "rungs", "slots", "peer_steps", "variant", "threads", "note")
     content = {
         "settings": {name: getattr(options, name) for name in kept}
         | {"references": "photographs" if options.images else "pink noise"},
@@ -85,15 +85,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--units", type=int, default=24, help="of all networks together")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=Recipe.steps, help="of ours")
+    parser.add_argument("--rungs", type=int, nargs="*", default=RUNGS, help="of ours, until equal")
     parser.add_argument("--slots", type=int, default=16, help="of ours, at most")
     parser.add_argument("--peer-steps", type=int, help="[the tool's default]")
     parser.add_argument("--variant", choices=VARIANTS, default="default")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--images", type=Path, help="references for ranks [pink noise]")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "peers")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--only-collect", action="store_true", help="the peer's side, no scores")
-    which.add_argument("--only-cached", action="store_true", help="units that the peer has done")
+    parser.add_argument("--only-cached", action="store_true", help="units that the peer has done")
     parser.add_argument("--note", default="", help="on the conditions; goes into the result")
     parser.add_argument("--out", type=Path, help="[benchmarks/results/peers-DATE-TOOL.json]")
     options = parser.parse_args()
@@ -117,20 +116,62 @@ def targets_of(networks: Mapping[str, Network], count: int) -> list[Target]:
     return list(found)[:count]
 
 
+@dataclass(frozen=True)
+class Turn:
+    """A unit as both sides rendered it; `rungs`: ours with other numbers of steps, fewest first."""
+
+    target: Target
+    size: int | str
+    ours: Rendered
+    theirs: Rendered
+    is_interleaved: bool
+    rungs: tuple[Rendered, ...] = ()
+
+
+def turns(
+    network: Network, targets: Sequence[Target], peer: Peer, options: argparse.Namespace
+) -> list[Turn]:
+    """The units of a layer by the peer, where it has not done them yet, and at once by ours."""
+    cached = peer.known()
+    if not options.only_cached:
+        peer.collect(targets)
+    theirs = peer.known()
+    asked = [target for target in targets if target in theirs]
+    if not asked:
+        return []
+    found: list[Turn] = []
+    for size in (options.size, "auto"):
+        ours = rendered_by_featviz(network, asked, options, size=size, steps=options.steps)
+        ladder = [
+            rendered_by_featviz(network, asked, options, size=size, steps=steps)
+            for steps in (options.rungs if size == options.size else ())
+        ]
+        for target in asked:
+            rungs = sorted((each[target] for each in ladder), key=lambda each: each.passes)
+            known = (ours[target], theirs[target], target not in cached)
+            found.append(Turn(target, size, *known, tuple(rungs)))
+    return found
+
+
 def rendered_by_featviz(
-    network: Network, targets: Sequence[Target], options: argparse.Namespace, *, size: int | str
+    network: Network,
+    targets: Sequence[Target],
+    options: argparse.Namespace,
+    *,
+    size: int | str,
+    steps: int,
 ) -> dict[Target, Rendered]:
-    """Our side: all units of a network in one call; the costs are shared evenly."""
-    settings = {"size": size, "steps": options.steps}
+    """Our side: units of a network in one call; the costs are shared evenly."""
     recipes = [
-        default_recipe(network, featviz.Channel(t.layer, t.channel), **settings) for t in targets
+        default_recipe(network, featviz.Channel(t.layer, t.channel), size=size, steps=steps)
+        for t in targets
     ]
     how = execution(slots=min(options.slots, len(recipes)), weights=network.weights)
     wall, cpu = time.perf_counter(), time.process_time()
     made = {picture.recipe.digest: picture for picture in render_each(network, recipes, how)}
     cpu_s = (time.process_time() - cpu) / len(recipes)
     wall_s = (time.perf_counter() - wall) / len(recipes)
-    folder = options.cache / f"featviz-{size}"
+    folder = options.cache / f"featviz-{size}-{steps}"
     folder.mkdir(parents=True, exist_ok=True)
     results = {}
     for target, recipe in zip(targets, recipes, strict=True):
@@ -140,13 +181,31 @@ def rendered_by_featviz(
     return results
 
 
-def _row(judge: Judge, target: Target, ours: Rendered, peer: Rendered) -> dict[str, Any]:
-    row: dict[str, Any] = {**asdict(target), "px_ours": ours.presented_px}
-    for side, rendered in (("ours", ours), ("peer", peer)):
-        found = {name: getattr(rendered, name) for name in ("cpu_s", "wall_s", "passes")}
+def _row(judge: Judge, turn: Turn) -> dict[str, Any]:
+    target = turn.target
+    row: dict[str, Any] = {**asdict(target), "size": str(turn.size)}
+    row |= {"px_ours": turn.ours.presented_px, "interleaved": turn.is_interleaved}
+    for side, rendered in (("ours", turn.ours), ("peer", turn.theirs)):
+        found = {name: getattr(rendered, name) for name in COSTS}
         found |= judge.scores(target.layer, target.channel, rendered.picture, rendered.presented_px)
         row |= {f"{name}_{side}": value for name, value in found.items()}
+    if turn.rungs:
+        scores = [
+            judge.score(target.layer, target.channel, each.picture, each.presented_px)
+            for each in turn.rungs
+        ]
+        tried = [*zip(turn.rungs, scores, strict=True), (turn.ours, row["score_ours"])]
+        row |= until_equal(tried, row["score_peer"])
     return row
+
+
+def until_equal(tried: Iterable[tuple[Rendered, float]], score: float) -> dict[str, Any]:
+    """What ours cost with the fewest passes that score no less; with the most, where none does."""
+    ordered = sorted(tried, key=lambda each: each[0].passes)
+    reached = [rendered for rendered, mine in ordered if mine >= score]
+    chosen = reached[0] if reached else ordered[-1][0]
+    costs = {f"{name}_until_equal": getattr(chosen, name) for name in COSTS}
+    return costs | {"is_equal": bool(reached)}
 
 
 def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -154,7 +213,7 @@ def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     if not rows:
         return {"units": 0}
     summary: dict[str, Any] = {"units": len(rows)}
-    for name in (*SCORES, "rank", "cpu_s", "wall_s", "passes"):
+    for name in (*SCORES, "rank", *COSTS):
         pairs = [(row[f"{name}_ours"], row[f"{name}_peer"]) for row in rows]
         summary[f"{name}_ours"] = statistics.median(ours for ours, _ in pairs)
         summary[f"{name}_peer"] = statistics.median(peer for _, peer in pairs)
@@ -164,6 +223,11 @@ def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
             summary[f"{name}_higher"] = sum(ours > peer for ours, peer in pairs)
     spent = {side: sum(row[f"cpu_s_{side}"] for row in rows) for side in ("ours", "peer")}
     summary["cpu_s_peer_by_ours"] = spent["peer"] / spent["ours"]
+    if all("is_equal" in row for row in rows):
+        until = {name: [row[f"{name}_until_equal"] for row in rows] for name in COSTS}
+        summary["equal"] = sum(row["is_equal"] for row in rows)
+        summary["passes_until_equal"] = statistics.median(until["passes"])
+        summary["cpu_s_peer_by_ours_until_equal"] = spent["peer"] / sum(until["cpu_s"])
     return summary
 
 
@@ -183,6 +247,12 @@ def _print(rows: Sequence[dict[str, Any]], summary: Mapping[str, dict[str, Any]]
             print(f"{name}, {score}: ours higher in {higher}{times}")
         if each["units"]:
             print(f"{name}: the peer's CPU seconds by ours {each['cpu_s_peer_by_ours']:.3g}")
+        if "equal" in each:
+            ratio = each["cpu_s_peer_by_ours_until_equal"]
+            print(
+                f"{name}: {ratio:.3g} with {each['passes_until_equal']:g} passes, the fewest that "
+                f"score no less; {each['equal']} of {each['units']} units do"
+            )
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from benchmarks import (
     step,
 )
 from benchmarks.judge import SCORES
-from benchmarks.peer import Peer, Target
+from benchmarks.peer import Peer, Rendered, Target
 from featviz.atlas.evidence import Evidence
 from featviz.atlas.store import Store
 from featviz.engine.execution import execution
@@ -250,6 +250,33 @@ def test_a_summary_of_peers_is_medians_and_a_ratio_of_sums() -> None:
     assert (summary["units"], summary["score_ours"], summary["score_peer"]) == (3, 2, 1)
     assert (summary["score_ratio"], summary["score_higher"]) == (2, 2)
     assert summary["cpu_s_peer_by_ours"] == pytest.approx(250 / 3)
+
+
+def test_ours_until_equal_is_the_fewest_passes_that_score_no_less() -> None:
+    scores = {40: 6, 16: 4, 32: 8, 24: 5.0}
+    picture = Path("ours.png")
+    tried = [(Rendered(picture, n / 10, n / 20, n, 128), score) for n, score in scores.items()]
+    found = peers.until_equal(tried, 5)
+    assert found == {
+        "cpu_s_until_equal": 2.4,
+        "wall_s_until_equal": 1.2,
+        "passes_until_equal": 24,
+        "is_equal": True,
+    }
+    assert peers.until_equal(tried, 7)["passes_until_equal"] == 32
+    never = peers.until_equal(tried, 9)
+    assert (never["passes_until_equal"], never["is_equal"]) == (40, False)
+
+
+def test_a_summary_until_equal_counts_units_that_never_are() -> None:
+    one: dict[str, float] = {f"{name}_{side}": 1 for name in SCORES for side in ("ours", "peer")}
+    costs = {"rank_ours": 0, "rank_peer": 2, "wall_s_ours": 1, "wall_s_peer": 1}
+    one |= costs | {"passes_ours": 40, "passes_peer": 512, "cpu_s_ours": 1, "cpu_s_peer": 60}
+    one |= {"cpu_s_until_equal": 1, "wall_s_until_equal": 1, "passes_until_equal": 20}
+    rows = [one | {"is_equal": True}, one | {"is_equal": False, "cpu_s_until_equal": 4}]
+    summary = peers._summary(rows)
+    assert (summary["equal"], summary["passes_until_equal"]) == (1, 20)
+    assert summary["cpu_s_peer_by_ours_until_equal"] == 120 / 5
 
 
 def test_everything_counts_what_it_was_limited_to() -> None:
