@@ -20,6 +20,7 @@ import torch
 from benchmarks.machine import line, write_result
 from featviz.atlas.build import Means, build
 from featviz.atlas.config import read_config
+from featviz.atlas.entry import Entry, entries_of
 from featviz.atlas.evidence import Evidence, specificity
 from featviz.atlas.ledger import ledger_of
 from featviz.atlas.references import pink_references
@@ -46,15 +47,14 @@ def main() -> None:
     means = Means(references=pink_references())
     evidence_s, measured = _timed(lambda: build(config, store, means=means, progress=progress_bar))
     site_s, site = _timed(lambda: write_site(store, folder / "site"))
-    plan = store.plan_data() or {"entries": []}
     rows = [
-        {"layer": layer, **quality(store, entries)}
-        for layer, entries in _by_layer(plan["entries"]).items()
+        {"layer": layer, **quality(store, keys)}
+        for layer, keys in _by_layer(entries_of(store) or ()).items()
     ]
     for row in rows:
         print(line(row))
     content = {
-        "settings": {"config": options.config.name, **(plan.get("config") or {})},
+        "settings": {"config": options.config.name, **config.given()},
         "pictures": len(made.records),
         "rendered": made.rendered,
         "pictures_s": pictures_s,
@@ -74,9 +74,9 @@ def main() -> None:
     write_result("acceptance", torch.device("cpu"), content, out=options.out, suffix=suffix)
 
 
-def quality(store: Store, entries: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def quality(store: Store, keys: Iterable[str]) -> dict[str, Any]:
     """Of the pictures of a layer: how many, their verdicts, medians of their evidence."""
-    records = [store.get(each["digest"], each["index"]) for each in entries]
+    records = [store.get(key) for key in keys]
     verdicts = [record.verdict for record in records if record is not None]
     found = [
         Evidence.from_data(data)
@@ -97,10 +97,10 @@ def quality(store: Store, entries: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return row
 
 
-def _by_layer(entries: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = {}
+def _by_layer(entries: Iterable[Entry]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
     for entry in entries:
-        found.setdefault(entry["layer"] or "several", []).append(entry)
+        found.setdefault(entry.layer or "several", []).append(entry.key)
     return found
 
 

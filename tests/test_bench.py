@@ -457,12 +457,11 @@ def test_the_script_refuses_what_is_not_there() -> None:
 def test_acceptance_tells_the_quality_of_a_layer(tmp_path: Path) -> None:
     store = Store.at(tmp_path)
     made = list(featviz.render(featviz.load("planted"), ["line:0-2", DEAD], size=48, steps=2))
-    entries = [{"digest": each.recipe.digest, "index": 0} for each in made]
     for rank, picture in enumerate(made):
         key = store.put(picture).key
         known = Evidence("pink-512", score=2.0 + rank, held_out=1.0, rank=rank, rank_of=18)
         store.write_evidence(key, known.to_data())
-    row = acceptance.quality(store, entries)
+    row = acceptance.quality(store, [f"{each.recipe.digest}-0" for each in made])
     assert (row["pictures"], row["rendered"], row["dead"]) == (4, 3, 1)
     assert (row["rank_top_1"], row["rank_median"]) == (0.25, 1.5)
     assert (row["median_score"], row["median_spectrum_gap"]) == (3.5, None)

@@ -98,7 +98,7 @@ def test_an_atlas_has_pictures_records_a_plan_and_a_sheet(config: Path) -> None:
         *("curve:3", "line:0", "line:1", DEAD),
         "channel(curve, 3) - 0.5 * channel(curve, 5)",
     ]
-    records = [store.get(each["digest"], each["index"]) for each in entries]
+    records = [store.get(f"{each['digest']}-{each['index']}") for each in entries]
     assert [record and record.verdict for record in records] == [
         *("rendered", "rendered", "rendered", "dead", "rendered"),
     ]
@@ -119,7 +119,7 @@ def test_the_sheet_has_every_picture_and_marks_the_dead(config: Path) -> None:
         cell = 48 + GAP_PX, 48 + 2 * LINE_PX + GAP_PX
         assert sheet.size == (2 * cell[0] + GAP_PX, 3 * cell[1] + GAP_PX)
         for place, each in enumerate(entries_of(Path("here"))):
-            record = store.get(each["digest"], each["index"])
+            record = store.get(f"{each['digest']}-{each['index']}")
             assert record is not None
             left, top = GAP_PX + place % 2 * cell[0], GAP_PX + place // 2 * cell[1]
             shown = sheet.crop((left, top, left + 48, top + 48))
@@ -138,7 +138,7 @@ def test_the_sheet_has_every_picture_and_marks_the_dead(config: Path) -> None:
 def test_what_is_there_is_kept_and_what_is_not_is_rendered(config: Path) -> None:
     printed("atlas", config, *BARE)
     first, store = pictures_of(Path("here")), Store.at("here")
-    records = [store.get(each["digest"]) for each in entries_of(Path("here"))]
+    records = [store.get(f"{each['digest']}-0") for each in entries_of(Path("here"))]
     names = [record.files["picture"][0] for record in records if record is not None]
     kept, deleted, truncated, foreign, _ = (Path("here") / name for name in names)
     times = {path: path.stat().st_mtime_ns for path in (kept, deleted)}
@@ -236,7 +236,7 @@ def test_a_picture_that_is_not_finite_is_recorded_with_its_reason() -> None:
     )
     assert "0 dead, 1 not finite" in printed("atlas", "own.toml", *BARE)
     store = Store.at("here")
-    records = [store.get(each["digest"]) for each in entries_of(Path("here"))]
+    records = [store.get(f"{each['digest']}-0") for each in entries_of(Path("here"))]
     assert [record and record.verdict for record in records] == ["rendered"] * 2 + ["not finite"]
     assert records[2] is not None
     assert records[2].score is None

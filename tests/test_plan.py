@@ -13,7 +13,9 @@ from safetensors.torch import save_file
 
 import featviz
 from featviz.atlas.config import AtlasConfig, read_config
+from featviz.atlas.entry import entries_of
 from featviz.atlas.plan import Plan, plan
+from featviz.atlas.store import Store
 from featviz.engine.recipe import Adam, default_recipe
 from featviz.engine.render import render
 from featviz.errors import FeatvizError, Malformed
@@ -337,30 +339,34 @@ def test_a_plan_is_json_both_ways(network: Network) -> None:
         "seed": 0,
         "is_view": False,
     }
-    assert Plan.from_data(data) == asked
-    assert Plan.from_data(data).recipes == ()
+    store = Store.at("here")
+    assert entries_of(store) is None
+    twice = {**data, "entries": [*data["entries"], data["entries"][0]]}
+    store.write_json("plan.json", twice)
+    assert entries_of(store) == asked.entries
+    store.write_json("plan.json", {**data, "entries": []})
+    assert entries_of(store) == ()
 
 
 Spoil = Callable[[dict[str, Any]], object]
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    ("spoil", "words"),
     [
-        lambda data: data.update(format=2),
-        lambda data: data.pop("config"),
-        lambda data: data.pop("entries"),
-        lambda data: data["config"].update(stpes=3),
-        lambda data: data["config"].pop("units"),
-        lambda data: data["entries"][0].pop("digest"),
-        lambda data: data["entries"][0].update(technique="chanel"),
-        lambda data: data["entries"][0].update(index="first"),
+        (lambda data: data.update(format=2), ["format 1"]),
+        (lambda data: data.pop("entries"), ["entries"]),
+        (lambda data: data["entries"][0].pop("digest"), ["0.digest", "required"]),
+        (lambda data: data["entries"][0].update(technique="chanel"), ["0.technique", "'channel'"]),
+        (lambda data: data["entries"][0].update(index="first"), ["0.index", "integer"]),
+        (lambda data: data.update(entries=[3]), ["entries", "(0: "]),
     ],
 )
-def test_what_is_no_plan_is_refused(network: Network, spoil: Spoil) -> None:
+def test_what_is_no_plan_is_refused(network: Network, spoil: Spoil, words: list[str]) -> None:
     data = plan(config_of(units=["line:1"]), network).to_data()
     spoil(data)
-    with pytest.raises(Malformed, match="cannot read a plan"):
-        Plan.from_data(data)
-    with pytest.raises(Malformed, match="cannot read a plan"):
-        Plan.from_data([data])
+    store = Store.at("here")
+    store.write_json("plan.json", data)
+    with pytest.raises(Malformed, match=r"plan\.json") as refused:
+        entries_of(store)
+    assert all(word in str(refused.value) for word in words)

@@ -16,6 +16,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from featviz.atlas.check import check, repair
+from featviz.atlas.entry import Entry
 from featviz.atlas.files import Files, Folder, Remote, files_at
 from featviz.atlas.ledger import layers_data, ledger
 from featviz.atlas.record import Record, sha256
@@ -115,7 +116,7 @@ def test_a_local_url_is_a_folder(tmp_path: Path) -> None:
 
 def test_a_picture_is_kept_with_its_record(store: Store, pictures: list[Picture]) -> None:
     for picture in pictures:
-        record = store.get(picture.recipe.digest)
+        record = store.get(f"{picture.recipe.digest}-0")
         assert record is not None
         assert record.asked() == picture.recipe
         assert (record.verdict, record.steps, record.seconds) == (picture.verdict, 2, 1.5)
@@ -141,7 +142,7 @@ def test_formats_are_chosen(tmp_path: Path, pictures: list[Picture]) -> None:
 
 
 def test_the_first_picture_of_a_recipe_stays(store: Store, pictures: list[Picture]) -> None:
-    first = store.get(pictures[0].recipe.digest)
+    first = store.get(f"{pictures[0].recipe.digest}-0")
     other = replace(pictures[0], pixels=255 - pictures[0].pixels, score=-1.0)
     assert store.put(other) == first
 
@@ -163,7 +164,7 @@ def test_a_picture_that_another_writer_is_about_to_record_is_not_touched(
 
 def check_claimed(store: Store, picture: Picture) -> Any:
     store.claim(load("planted"))
-    assert store.get(picture.recipe.digest) is not None
+    assert store.get(f"{picture.recipe.digest}-0") is not None
     return check(store)
 
 
@@ -203,7 +204,7 @@ def test_a_record_names_its_own_files_alone(store: Store, tmp_path: Path) -> Non
     for name in ("../victim.txt", str(victim), "pictures/00/x.png", "atlas.json"):
         files = {**record.files, "picture": (name, "0" * 64)}
         store.files.write(record_name(record.key), replace(record, files=files).to_json())
-        assert store.get(record.digest) is None
+        assert store.get(f"{record.digest}-0") is None
         (damage,) = check(store).damages
         assert "expected a whole record" in str(damage)
         repair(store, check(store))
@@ -212,7 +213,7 @@ def test_a_record_names_its_own_files_alone(store: Store, tmp_path: Path) -> Non
 
 
 def test_a_newer_record_is_neither_read_nor_repaired(store: Store, pictures: list[Picture]) -> None:
-    record = store.get(pictures[0].recipe.digest)
+    record = store.get(f"{pictures[0].recipe.digest}-0")
     assert record is not None
     data = {**json.loads(record.to_json()), "format": 2}
     store.files.write(record_name(record.key), json.dumps(data).encode())
@@ -230,7 +231,7 @@ def test_what_cannot_be_read_now_is_not_taken_for_missing(
 
     monkeypatch.setattr(type(store.files), "read", refuse)
     with pytest.raises(NotAvailable, match="the network is down"):
-        store.get(pictures[0].recipe.digest)
+        store.get(f"{pictures[0].recipe.digest}-0")
 
 
 @pytest.mark.parametrize("name", ["plan.json", "layers.json"])
@@ -288,7 +289,7 @@ def change_recipe(store: Store, record: Record, _: Record) -> None:
 def test_damage_is_named_and_repaired(
     store: Store, pictures: list[Picture], spoil: Spoil, words: str
 ) -> None:
-    record, other = (store.get(picture.recipe.digest) for picture in pictures[:2])
+    record, other = (store.get(f"{picture.recipe.digest}-0") for picture in pictures[:2])
     assert record is not None
     assert other is not None
     store.write_evidence(record.key, {"score": 1})
@@ -298,7 +299,7 @@ def test_damage_is_named_and_repaired(
     assert record.key in damage.name
     repair(store, check(store))
     assert (check(store).damages, check(store).whole) == ((), 2)
-    assert store.get(record.digest) is None
+    assert store.get(f"{record.digest}-0") is None
     assert store.evidence(record.key) is None
     store.put(pictures[0])
     assert (check(store).damages, check(store).whole) == ((), 3)
@@ -357,7 +358,7 @@ def test_the_ledger_counts_units_not_pictures() -> None:
     }
     asked = [("a", 0), ("a", 0), ("a", 1), ("a", 2), ("sum", 1), (None, None)]
     entries = [
-        {"digest": f"d{place}", "index": 0, "layer": layer, "channel": channel}
+        Entry(f"d{place}", 0, "", layer, channel, "channel", "", seed=0, is_view=False)
         for place, (layer, channel) in enumerate(asked)
     ]
     good, dead, wrong = ("rendered", ""), ("dead", "silent"), ("not finite", "NaN")

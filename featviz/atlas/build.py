@@ -13,9 +13,10 @@ from PIL import Image
 
 from featviz.atlas.claims import Claims, missing_recipes
 from featviz.atlas.config import AtlasConfig
+from featviz.atlas.entry import Entry
 from featviz.atlas.evidence import Evidence
 from featviz.atlas.ledger import layers_data
-from featviz.atlas.plan import Entry, Plan, plan
+from featviz.atlas.plan import Plan, plan
 from featviz.atlas.quality import Judge, Judged, is_current, with_sets
 from featviz.atlas.record import Record
 from featviz.atlas.references import References
@@ -179,7 +180,7 @@ class _Keeping:
 
 def _records(store: Store, asked: Plan) -> Iterator[Record]:
     for entry in asked.entries:
-        record = store.get(entry.digest, entry.index)
+        record = store.get(entry.key)
         if record is not None:
             yield record
 
@@ -191,11 +192,11 @@ def _measure(judge: Judge, store: Store, asked: Plan, progress: Progress) -> int
     """
     recipes = {recipe.digest: recipe for recipe in asked.recipes}
     sets = _sets(asked, recipes)
-    in_sets = {key_of(entry) for entries in sets for entry in entries}
+    in_sets = {entry.key for entries in sets for entry in entries}
     todo = [
         entry
         for entry in asked.entries
-        if not is_current(store.evidence(key_of(entry)), judge.references)
+        if not is_current(store.evidence(entry.key), judge.references)
     ]
     judge.prepare({each.digest: recipes[each.digest] for each in todo}.values())
     measured = 0
@@ -204,7 +205,7 @@ def _measure(judge: Judge, store: Store, asked: Plan, progress: Progress) -> int
             some = todo[start : start + JUDGED_AT_ONCE]
             part = [each for entry in some if (each := _judged(store, recipes, entry)) is not None]
             for judged, evidence in zip(part, judge.evidence(part), strict=True):
-                key = f"{judged.recipe.digest}-{judged.index}"
+                key = judged.key
                 whole = replace(evidence, has_sets=key not in in_sets)
                 store.write_evidence(key, whole.to_data())
             measured += len(part)
@@ -222,17 +223,12 @@ def _measure_set(
         (judged, Evidence.from_data(data))
         for entry in entries
         if (judged := _judged(store, recipes, entry)) is not None
-        and (data := store.evidence(key_of(entry))) is not None
+        and (data := store.evidence(entry.key)) is not None
     ]
     if all(evidence.has_sets for _, evidence in known):
         return
     for (judged, _), evidence in zip(known, with_sets(judge, known), strict=True):
-        store.write_evidence(f"{judged.recipe.digest}-{judged.index}", evidence.to_data())
-
-
-def key_of(entry: Entry) -> str:
-    """The name of its picture in the store."""
-    return f"{entry.digest}-{entry.index}"
+        store.write_evidence(judged.key, evidence.to_data())
 
 
 def _sets(asked: Plan, recipes: Mapping[str, Recipe]) -> list[list[Entry]]:
@@ -245,7 +241,7 @@ def _sets(asked: Plan, recipes: Mapping[str, Recipe]) -> list[list[Entry]]:
 
 def _judged(store: Store, recipes: Mapping[str, Recipe], entry: Entry) -> Judged | None:
     """A picture of the store, to be measured; None where it cannot be read."""
-    record = store.get(entry.digest, entry.index)
+    record = store.get(entry.key)
     if record is None:
         return None
     try:

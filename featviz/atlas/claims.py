@@ -13,7 +13,7 @@ def missing_recipes(store: Store, recipes: Sequence[Recipe]) -> list[Recipe]:
     """Those of which a picture, or one of its files, is not there; such records are dropped."""
     missing = []
     for recipe in recipes:
-        found = [store.get(recipe.digest, index) for index in range(recipe.count)]
+        found = [store.get(f"{recipe.digest}-{index}") for index in range(recipe.count)]
         broken = [each for each in found if each is not None and not _has_files(store, each)]
         for record in broken:
             store.forget(record.key)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from featviz.atlas.entry import Entry, entries_of
 from featviz.atlas.store import Store
 from featviz.errors import DoesNotFit
 from featviz.network.network import Network
@@ -95,16 +96,16 @@ class Ledger:
 def ledger_of(store: Store) -> Ledger:
     """The ledger of a store. Raises DoesNotFit where it is none, or nothing was built."""
     store.head()
-    layers, plan = store.layers_data(), store.plan_data()
-    if layers is None or plan is None:
+    layers, entries = store.layers_data(), entries_of(store)
+    if layers is None or entries is None:
         raise DoesNotFit(f"the store {store.place!r}", got="no plan", expected="a built atlas")
     verdicts = {record.key: (record.verdict, record.reason) for record in store.records()}
-    return ledger(layers, plan["entries"], verdicts)
+    return ledger(layers, entries, verdicts)
 
 
 def ledger(
     layers: Mapping[str, Any],
-    entries: Iterable[Mapping[str, Any]],
+    entries: Iterable[Entry],
     verdicts: Mapping[str, tuple[str, str]],
 ) -> Ledger:
     """The ledger of a store.
@@ -115,10 +116,10 @@ def ledger(
     found: dict[tuple[str, int], list[tuple[str, str] | None]] = {}
     asked = Share()
     for entry in entries:
-        verdict = verdicts.get(f"{entry['digest']}-{entry['index']}")
+        verdict = verdicts.get(entry.key)
         _count(asked, [verdict])
-        if entry["layer"] is not None and entry["channel"] is not None:
-            found.setdefault((entry["layer"], entry["channel"]), []).append(verdict)
+        if entry.layer is not None and entry.channel is not None:
+            found.setdefault((entry.layer, entry.channel), []).append(verdict)
     by_layer: dict[str, Share] = {}
     network, views = Share(), Share()
     for layer in layers["layers"]:

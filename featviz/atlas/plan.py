@@ -3,61 +3,30 @@
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from math import prod
-from typing import Any, Literal
-
-from pydantic import TypeAdapter, ValidationError
+from typing import Any
 
 from featviz.atlas.config import AtlasConfig
 from featviz.atlas.directions import directions_of
+from featviz.atlas.entry import Entry, Technique
+from featviz.atlas.store import FORMAT
 from featviz.engine.algebra import Objective
 from featviz.engine.batch import check
 from featviz.engine.objectives import Channel, Likeness, Neuron, of_unit, title
 from featviz.engine.presets import adjusted, transforms_under
 from featviz.engine.recipe import Recipe, default_recipe
 from featviz.engine.render import objectives_of
-from featviz.errors import DoesNotFit, FeatvizError, Malformed
+from featviz.errors import DoesNotFit
 from featviz.network.network import Network
 from featviz.units import parse_unit, split_key
-
-FORMAT = 1
-"""Of the JSON of a plan; a reader refuses other ones."""
-
-Technique = Literal["channel", "neuron", "negative", "diversity", "pair", "direction", "expression"]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One picture that a config asks for: the index-th of the recipe of a digest.
-
-    `address` is what it shows, as `featviz render` takes it where it is no direction; `layer` and
-    `channel` are those of a unit. The layer is None where several are read, the channel for pairs,
-    directions and expressions. `seed` is the recipe's.
-    """
-
-    digest: str
-    index: int
-    address: str
-    layer: str | None
-    channel: int | None
-    technique: Technique
-    title: str
-    seed: int
-    is_view: bool
-
-
-_ENTRIES = TypeAdapter(tuple[Entry, ...])
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The pictures of a config, in its order, none twice, and their recipes, each once.
-
-    A plan that was read from a file has no recipes.
-    """
+    """The pictures of a config, in its order, none twice, and their recipes, each once."""
 
     config: AtlasConfig
     entries: tuple[Entry, ...]
-    recipes: tuple[Recipe, ...] = field(default=(), compare=False, repr=False)
+    recipes: tuple[Recipe, ...] = field(compare=False, repr=False)
 
     def lacking(self, there: Collection[Entry]) -> list[Recipe]:
         """The recipes of which a picture is not among these."""
@@ -76,21 +45,6 @@ class Plan:
         """As JSON can hold it."""
         entries = [asdict(entry) for entry in self.entries]
         return {"format": FORMAT, "config": self.config.given(), "entries": entries}
-
-    @classmethod
-    def from_data(cls, data: Any) -> "Plan":
-        """The plan that `to_data` wrote, without recipes. Raises Malformed."""
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise Malformed("a plan", str(data)[:60], expected=f"a plan of format {FORMAT}")
-        try:
-            config = AtlasConfig.model_validate(data["config"])
-            entries = _ENTRIES.validate_python(data["entries"])
-        except (KeyError, ValidationError, FeatvizError) as error:
-            reason = " ".join(str(error).split())[:120]
-            raise Malformed(
-                "a plan", str(data)[:60], expected=f"a whole plan ({reason})"
-            ) from error
-        return cls(config, entries)
 
 
 def plan(config: AtlasConfig, network: Network) -> Plan:

@@ -50,6 +50,11 @@ class Judged:
     pixels: NDArray[np.uint8]
     verdict: Verdict
 
+    @property
+    def key(self) -> str:
+        """Names the picture in a store."""
+        return f"{self.recipe.digest}-{self.index}"
+
 
 class Judge:
     """Measures pictures of one network, on its device or on another one."""
@@ -207,7 +212,7 @@ class Judge:
             )
         if picture.pixels.shape != (shape.rows, shape.columns, shape.channels):
             raise DoesNotFit(
-                f"the pixels of {recipe.digest}-{picture.index}",
+                f"the pixels of {picture.key}",
                 got=picture.pixels.shape,
                 expected=(shape.rows, shape.columns, shape.channels),
             )

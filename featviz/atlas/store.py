@@ -94,17 +94,17 @@ class Store:
         `formats`: "webp" for a lossless WebP in place of PNG, "jpeg" for a copy at quality 90.
         Raises NotAvailable where nothing can be written.
         """
-        kept = self.get(picture.recipe.digest, picture.index)
+        key = f"{picture.recipe.digest}-{picture.index}"
+        kept = self.get(key)
         if kept is not None:
             return kept
-        key = f"{picture.recipe.digest}-{picture.index}"
         named = {
             kind: self._kept(file_of(kind, key, suffix), content)
             for kind, suffix, content in _contents(picture, formats)
         }
         record = record_of(picture, seconds=seconds, files=named)
         if not self.files.create(record_name(key), record.to_json()):
-            first = self.get(picture.recipe.digest, picture.index)
+            first = self.get(key)
             if first is not None:
                 return first
             self.files.write(record_name(key), record.to_json())  # what is there is damaged
@@ -128,10 +128,10 @@ class Store:
         for name in (record_name(key), evidence_name(key)):
             self.files.remove(name)
 
-    def get(self, digest: str, index: int = 0) -> Record | None:
-        """What is kept of a recipe's picture; None where nothing is, or nothing readable."""
+    def get(self, key: str) -> Record | None:
+        """The record of a picture; None where there is none, or none that can be read."""
         try:
-            return self.record(f"{digest}-{index}")
+            return self.record(key)
         except (FileNotFoundError, Malformed):
             return None
 
@@ -153,8 +153,7 @@ class Store:
     def records(self) -> Iterator[Record]:
         """All that can be read, by key."""
         for key in self.kept_keys():
-            digest, _, index = key.rpartition("-")
-            record = self.get(digest, int(index))
+            record = self.get(key)
             if record is not None:
                 yield record
 

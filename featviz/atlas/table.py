@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as arrow
 from pyarrow import parquet
 
+from featviz.atlas.entry import Entry, entries_of
 from featviz.atlas.record import Record
 from featviz.atlas.store import Store
 
@@ -24,10 +25,9 @@ MEASURED = {
 
 def table(store: Store) -> bytes:
     """A Parquet file. Raises what reading the store raises."""
-    plan = store.plan_data() or {"entries": []}
-    entries = {f"{each['digest']}-{each['index']}": each for each in plan["entries"]}
+    entries = {entry.key: entry for entry in entries_of(store) or ()}
     rows = [
-        _row(record, entries.get(record.key, {}), store.evidence(record.key) or {})
+        _row(record, entries.get(record.key), store.evidence(record.key) or {})
         for record in store.records()
     ]
     file = io.BytesIO()
@@ -35,13 +35,13 @@ def table(store: Store) -> bytes:
     return file.getvalue()
 
 
-def _row(record: Record, entry: Mapping[str, Any], evidence: Mapping[str, Any]) -> dict[str, Any]:
+def _row(record: Record, entry: Entry | None, evidence: Mapping[str, Any]) -> dict[str, Any]:
     shape = record.recipe["shape"]
     return {
         "key": record.key,
         "digest": record.digest,
         "index": record.index,
-        **{name: entry.get(name) for name in NAMED},
+        **{name: getattr(entry, name, None) for name in NAMED},
         "verdict": record.verdict,
         "reason": record.reason,
         "score": record.score,

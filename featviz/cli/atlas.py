@@ -11,6 +11,7 @@ from rich.table import Table
 
 from featviz.atlas.build import Means, build
 from featviz.atlas.config import read_config
+from featviz.atlas.entry import entries_of
 from featviz.atlas.ledger import Share, ledger_of
 from featviz.atlas.record import Record
 from featviz.atlas.references import References, folder_references, pink_references
@@ -104,8 +105,8 @@ def sheet(store: str, addresses: tuple[str, ...], out: Path, columns: int) -> No
     ADDRESSES."""
     source = Store.at(store)
     source.head()
-    entries = (source.plan_data() or {"entries": []})["entries"]
-    known = {word for each in entries for word in (each["address"], each["layer"]) if word}
+    entries = entries_of(source) or ()
+    known = {word for each in entries for word in (each.address, each.layer) if word}
     for address in addresses:
         if address not in known:
             raise UnknownName("layer or unit of the store", address, sorted(known))
@@ -113,8 +114,8 @@ def sheet(store: str, addresses: tuple[str, ...], out: Path, columns: int) -> No
     found = [
         record
         for each in entries
-        if not addresses or {each["address"], each["layer"]} & wanted
-        if (record := source.get(each["digest"], each["index"])) is not None
+        if not addresses or {each.address, each.layer} & wanted
+        if (record := source.get(each.key)) is not None
     ]
     check_writable(out.parent)
     write_whole(out, contact_sheet(source, _readable(source, found), columns=columns))

@@ -71,11 +71,7 @@ def kept_entries(asked: Plan, store: Store, network: Network) -> set[Entry]:
         return set()
     store.check_owner(network)
     keys = set(store.kept_keys())
-    return {
-        entry
-        for entry in asked.entries
-        if f"{entry.digest}-{entry.index}" in keys and store.get(entry.digest, entry.index)
-    }
+    return {entry for entry in asked.entries if entry.key in keys and store.get(entry.key)}
 
 
 def parts_of(asked: Plan, there: set[Entry]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from featviz.atlas.entry import Entry, entries_of
 from featviz.atlas.record import Record
 from featviz.atlas.site.measures import measured, number
 from featviz.atlas.site.thumbnails import thumbnail_of
@@ -17,25 +18,6 @@ TECHNIQUES = ("channel", "neuron", "diversity", "negative", "direction", "pair",
 MOST_COURSE_POINTS = 256
 SUFFIXES = (".png", ".webp")
 """Of pictures that a browser shows."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A picture that the plan asks for."""
-
-    digest: str
-    index: int
-    address: str
-    layer: str | None
-    channel: int | None
-    technique: str
-    title: str
-    seed: int | None
-
-    @property
-    def key(self) -> str:
-        """Names the picture in the store."""
-        return f"{self.digest}-{self.index}"
 
 
 @dataclass(frozen=True)
@@ -142,33 +124,14 @@ def _standing(shown: Shown) -> tuple[int, bool]:
     return technique_place(shown.entry.technique), "/pre:" in shown.entry.address
 
 
-def _entries(store: Store) -> list[Entry]:
-    """What the plan shows, none twice. Raises DoesNotFit, Malformed."""
-    data = store.plan_data()
-    if data is None:
+def _entries(store: Store) -> tuple[Entry, ...]:
+    """What the plan shows. Raises DoesNotFit, Malformed."""
+    entries = entries_of(store)
+    if entries is None:
         raise DoesNotFit(
             f"the store {store.place!r}", got="no plan.json", expected="what `featviz atlas` makes"
         )
-    try:
-        entries = [_entry(each) for each in data["entries"]]
-    except (KeyError, TypeError, ValueError) as error:
-        expected = f"entries as `featviz atlas` writes them ({error!r})"
-        raise Malformed("the file", f"{store.place}/plan.json", expected=expected) from error
-    return list({entry.key: entry for entry in entries}.values())
-
-
-def _entry(data: dict[str, Any]) -> Entry:
-    layer, channel, seed = data["layer"], data["channel"], data.get("seed")
-    return Entry(
-        digest=str(data["digest"]),
-        index=int(data["index"]),
-        address=str(data["address"]),
-        layer=None if layer is None else str(layer),
-        channel=None if channel is None else int(channel),
-        technique=str(data["technique"]),
-        title=str(data["title"]),
-        seed=None if seed is None else int(seed),
-    )
+    return entries
 
 
 def _shown(
