@@ -127,11 +127,20 @@ def _acceptance() -> str:
         f"{_where(result)}): {result['pictures']:,} pictures of {settings['size']} px, preset "
         f"`{settings['preset']}`, in {result['pictures_s']:.0f} s, their evidence in "
         f"{result['evidence_s']:.0f} s, pages in {result['site_s']:.1f} s; "
-        f"{config['accounted']:.0%} of the config accounted for. By layer: how many pictures "
-        "excite their own unit most of all units of the layer, or among the first 5; medians of "
-        "the rank, "
-        "of the share of the score left under held-out changes, and of the spectrum gap.\n\n"
-        + _table(head, rows)
+        f"{config['accounted']:.0%} of the config accounted for. {_stops(result)}By layer: how many "
+        "pictures excite their own unit most of all units of the layer, or among the first 5; "
+        "medians of the rank, of the share of the score left under held-out changes, and of the "
+        "spectrum gap.\n\n" + _table(head, rows)
+    )
+
+
+def _stops(result: dict[str, Any]) -> str:
+    if "stops" not in result:
+        return ""
+    longest = max(each["stop_s"] for each in result["stops"])
+    return (
+        f"Told to stop by SIGINT or SIGTERM while rendering or measuring, a build ended within "
+        f"{longest:.1f} s. "
     )
 
 
@@ -213,6 +222,7 @@ def _peers() -> str:
     parts = [newest_of[key] for key in sorted(newest_of)]
     rows = [row for result in parts for row in _peer_rows(result)]
     head = ["peer", "network", "units", "passes", "CPU time", "score", "held out", "at 224 px"]
+    head += ["rank", "equal after", "CPU time then"]
     notes = dict.fromkeys(note for each in parts if (note := each["settings"].get("note", "")))
     conditions = dict.fromkeys(_where(each) for each in parts)
     return (
@@ -221,10 +231,12 @@ def _peers() -> str:
         'in rows of their own, our "auto" size): passes of the network a unit, ours and theirs; '
         "their CPU time by ours; medians over units of our score by theirs: as each tool shows its "
         "picture to the network (Lucent and Horama enlarge it to 224), under held-out changes, and "
-        "with both enlarged to 224; the median rank of the unit in its layer, ours and theirs. "
+        "with both enlarged to 224; the median rank of the unit in its layer, ours and theirs; the "
+        "fewest of our passes whose score is not below theirs (median; how many units get there "
+        "within the most that were tried) and their CPU time by ours with these. "
         + " ".join(notes)
         + "\n\n"
-        + _table([*head, "rank"], rows)
+        + _table(head, rows)
     )
 
 
@@ -246,9 +258,17 @@ def _peer_rows(result: dict[str, Any]) -> list[list[str]]:
                 f"{each['cpu_s_peer_by_ours']:.1f}",
                 *("" if ratio is None else f"{ratio:.2f}" for ratio in ratios),
                 f"{each['rank_ours']:.0f} / {each['rank_peer']:.0f}",
+                *_until_equal(each),
             ]
         )
     return rows
+
+
+def _until_equal(summary: dict[str, Any]) -> tuple[str, str]:
+    if "equal" not in summary:
+        return "", ""
+    passes, ratio = summary["passes_until_equal"], summary["cpu_s_peer_by_ours_until_equal"]
+    return f"{passes:.0f} ({summary['equal']} of {summary['units']})", f"{ratio:.1f}"
 
 
 def _settings() -> str:

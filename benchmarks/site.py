@@ -24,6 +24,7 @@ from PIL import Image
 
 import featviz
 from benchmarks.machine import line, write_result
+from featviz.atlas.exemplars import exemplar_name
 from featviz.atlas.record import Record, sha256
 from featviz.atlas.site.server import SiteServer
 from featviz.atlas.site.write import write_site
@@ -39,12 +40,14 @@ SCROLLS_PX_A_FRAME = {"fast": 1600, "all": 240, "again": 240}
 
 @dataclass(frozen=True)
 class MadeLayer:
-    """A layer of a made-up store; `titles` are of directions in it."""
+    """A layer of a made-up store; `titles` are of directions in it, `exemplars` files of reference
+    images."""
 
     name: str
     channels: int
     techniques: tuple[str, ...] = ("channel",)
     titles: tuple[str, ...] = ()
+    exemplars: tuple[str, ...] = ()
 
 
 def main() -> None:
@@ -312,7 +315,12 @@ def _write_picture(
         files={kind: (name, sha256(content)) for kind, (name, content) in contents.items()},
     )
     _write(folder / f"records/{key[:2]}/{key}.json", record.to_json())
-    _write(folder / evidence_name(key), _evidence(score, layer.channels, channel, generator))
+    evidence = _evidence(score, layer.channels, channel, generator)
+    evidence["exemplars"] = [[file, score / (2 + n)] for n, file in enumerate(layer.exemplars)]
+    for file in layer.exemplars:
+        name = exemplar_name(evidence["references"], file)
+        _write(folder / name, _saved(Image.fromarray(texture(128, generator)), format="WEBP"))
+    _write(folder / evidence_name(key), evidence)
     return {
         "digest": digest,
         "index": 0,

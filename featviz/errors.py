@@ -9,7 +9,8 @@ FeatvizError
 `-- NotFinite            weights or activations that are NaN or infinite
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -17,10 +18,22 @@ class FeatvizError(Exception):
     """Anything that a user can act on: one line that names the thing, what is there, what to do."""
 
 
+@contextmanager
+def said_of(place: str) -> Iterator[None]:
+    """Errors raised in this context begin with a place, such as the key of a config."""
+    try:
+        yield
+    except FeatvizError as error:
+        error.args = (f"{place}: {error}",)
+        raise
+
+
 class UnknownName(FeatvizError):
     """A name was asked for that is not among the known ones."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], *, see: str = "") -> None:
+    def __init__(
+        self, kind: str, name: str, known: Iterable[str], *, inside: str = "", see: str = ""
+    ) -> None:
         names = list(known)
         nearest = get_close_matches(name, names, n=3, cutoff=0.4)
         there = ", ".join(names[:8]) or "none"
@@ -31,7 +44,8 @@ class UnknownName(FeatvizError):
             hint = f"see {see}"
         else:
             hint = f"there is: {there}{', ...' if len(names) > 8 else ''}"
-        super().__init__(f"there is no {kind} {name!r}; {hint}")
+        place = f" in {inside}" if inside else ""
+        super().__init__(f"there is no {kind} {name!r}{place}; {hint}")
 
 
 class OutOfRange(FeatvizError):

@@ -18,14 +18,15 @@ import numpy as np
 import pytest
 import torch
 from commands import OWN, assert_refused, printed, run
-from PIL import Image, ImageFont
+from PIL import Image, ImageFont, ImageOps
 from safetensors.torch import save_file
 
 from featviz.atlas import store as stores
 from featviz.atlas.build import build
-from featviz.atlas.check import check
+from featviz.atlas.check import check, repair
 from featviz.atlas.claims import Claims
 from featviz.atlas.config import AtlasConfig
+from featviz.atlas.exemplars import exemplar_name
 from featviz.atlas.plan import plan
 from featviz.atlas.record import Record
 from featviz.atlas.sheet import GAP_PX, LINE_PX, _fitted
@@ -310,11 +311,7 @@ def test_evidence_is_measured_once_and_again_by_other_references(tmp_path: Path)
         assert (evidence["diversity"] is None) == (entry["technique"] == "channel")
         assert evidence["seed_stability"] is not None
         assert evidence["natural_ratio"] is None
-    images = tmp_path / "images"
-    images.mkdir()
-    for number in range(4):
-        noise = np.random.default_rng(number).integers(0, 256, (60, 50, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(images / f"{number}.png")
+    images = noise_images(tmp_path / "images", 4)
     (images / "broken.png").write_bytes(b"no image")
     result = run("atlas", "a.toml", "--out", "here", "--images", images)
     assert "evidence of 12 measured" in result.stdout
@@ -325,6 +322,61 @@ def test_evidence_is_measured_once_and_again_by_other_references(tmp_path: Path)
     assert found["references"].startswith("images:")
     assert found["natural_best"] in {f"{number}.png" for number in range(4)}
     assert_refused(["atlas", "a.toml", "--images", "nowhere"], "'nowhere'")
+
+
+def noise_images(folder: Path, count: int) -> Path:
+    """A folder of so many pictures, not square."""
+    folder.mkdir()
+    for number in range(count):
+        noise = np.random.default_rng(number).integers(0, 256, (6, 5, 3), dtype=np.uint8)
+        blocks = noise.repeat(30, axis=0).repeat(30, axis=1)
+        Image.fromarray(blocks).save(folder / f"{number}.png")
+    return folder
+
+
+def test_the_images_that_evidence_names_are_kept_small(tmp_path: Path) -> None:
+    Path("a.toml").write_text("network = 'planted'\nunits = ['line:0']\nsize = 48\nsteps = 2\n")
+    images = noise_images(tmp_path / "images", 4)
+    printed("atlas", "a.toml", "--out", "here", "--images", images)
+    store, (entry,) = Store.at("here"), entries_of(Path("here"))
+    evidence = store.evidence(f"{entry['digest']}-0") or {}
+    assert {file for file, _ in evidence["exemplars"]} == {f"{number}.png" for number in range(4)}
+    assert evidence["natural_best"] == evidence["exemplars"][0][0]
+    kept = sorted(Path("here").glob("exemplars/*/*.webp"))
+    names = {exemplar_name(evidence["references"], f"{number}.png") for number in range(4)}
+    assert {path.relative_to("here").as_posix() for path in kept} == names
+    for number in range(4):
+        name = exemplar_name(evidence["references"], f"{number}.png")
+        with (
+            Image.open(Path("here") / name) as small,
+            Image.open(images / f"{number}.png") as image,
+        ):
+            fitted = ImageOps.fit(image, (128, 128), Image.Resampling.BICUBIC)
+            difference = np.asarray(small.convert("RGB"), float) - np.asarray(fitted, float)
+        assert abs(difference).mean() < 10  # lossy; another image is 80 away
+
+
+def test_a_lost_image_is_damage_that_a_build_with_the_images_mends(tmp_path: Path) -> None:
+    Path("a.toml").write_text("network = 'planted'\nunits = ['line:0']\nsize = 48\nsteps = 2\n")
+    images = noise_images(tmp_path / "images", 4)
+    printed("atlas", "a.toml", "--out", "here", "--images", images)
+    store = Store.at("here")
+    assert check(store).damages == ()
+    assert check(store).leftovers == ()
+    gone, spoilt = sorted(Path("here").glob("exemplars/*/*.webp"))[:2]
+    gone.unlink()
+    spoilt.write_bytes(spoilt.read_bytes()[:50])
+    assert {each.name: each.what for each in check(store).damages} == {
+        gone.relative_to("here").as_posix(): "missing, but evidence names it",
+        spoilt.relative_to("here").as_posix(): "truncated or no image",
+    }
+    repair(store, check(store))
+    assert not spoilt.exists()
+    assert "evidence of 0 measured" in printed("atlas", "a.toml", "--out", "here")
+    assert len(check(store).damages) == 2
+    again = printed("atlas", "a.toml", "--out", "here", "--images", images)
+    assert "evidence of 0 measured" in again
+    assert check(store).damages == ()
 
 
 SETS = (
@@ -341,7 +393,7 @@ def test_evidence_of_sets_survives_an_interruption(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("featviz.atlas.build._measure_set", stop)
+    monkeypatch.setattr("featviz.atlas.measuring._measure_set", stop)
     result = run("atlas", "a.toml", "--out", "here")
     assert result.exit_code == 1
     assert "the same command goes on" in result.stderr

@@ -384,7 +384,7 @@ def test_a_recipe_is_not_asked_for_beside_other_things(curve: Path) -> None:
 
 
 RECIPE_CHANGES = [
-    ({"stepz": 3}, ["field of Recipe 'stepz'", "nearest: steps"]),
+    ({"stepz": 3}, ["field 'stepz' in Recipe", "nearest: steps"]),
     ({"steps": "many"}, ["Recipe.steps", "'many'", "int"]),
     ({"steps": 0}, ["steps 0"]),
     ({"format": 2}, ["format 1"]),
@@ -425,7 +425,7 @@ def test_an_execution_that_cannot_be_followed_is_refused(curve: Path) -> None:
     how = read_evidence(curve)["execution"]
     for change, words in (
         ({"slots": "four"}, ["Execution.slots", "'four'", "int"]),
-        ({"slot": 4}, ["field of Execution 'slot'", "nearest: slots"]),
+        ({"slot": 4}, ["field 'slot' in Execution", "nearest: slots"]),
         ({"device": "cuda:99"}, ["'cuda:99'", "there is: cpu"]),
         ({"dtype": "float16"}, ["dtype 'float16'", "float"]),
     ):
@@ -504,7 +504,7 @@ def test_weights_that_do_not_fit_are_refused(own: str) -> None:
 
 
 def test_a_factory_that_does_not_fit_is_refused(own: str) -> None:
-    assert_refused(["layers", "own.py:smal"], "no function in own.py 'smal'", "nearest: small")
+    assert_refused(["layers", "own.py:smal"], "no function 'smal' in own.py", "nearest: small")
     Path("broken.py").write_text("1 / 0")
     assert_refused(["layers", "broken.py:make"], "'broken.py'", "division by zero")
     Path("other.py").write_text("def make():\n    return 3\n")

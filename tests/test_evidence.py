@@ -273,9 +273,16 @@ def test_natural_ratios_are_by_the_best_photograph(scaled: Network) -> None:
     most, least = Judge(scaled, references).evidence(asked)
     best = 12 * (0.7 + 0.1 / ROWS) - 6
     assert most.natural_best == "d.png"
+    lights = sorted(zip(LIGHTS, references.files, strict=True), reverse=True)
+    assert [file for file, _ in most.exemplars] == [file for _, file in lights]
+    for (_, value), (light, _) in zip(most.exemplars, lights, strict=True):
+        assert value == pytest.approx(12 * (light + 0.1 / ROWS) - 6, abs=1e-3)
+    assert [file for file, _ in least.exemplars] == [file for _, file in reversed(lights)]
     assert most.natural_ratio == pytest.approx((12 * 0.8 - 6) / best, abs=1e-4)
     assert least.natural_best == "a.png"
     assert least.natural_ratio == pytest.approx(-(12 * 0.8 - 6) / (6 - 12 * (0.2 + 0.1 / ROWS)))
+    many = Judge(scaled, Flat((0.5,) * 9, files=tuple("abcdefghi"))).evidence(asked[:1])
+    assert [file for file, _ in many[0].exemplars] == list("abcdefgh")
     dark = Judge(scaled, Flat((0.1, 0.2), files=("a.png", "b.png")))
     (none,) = dark.evidence(asked[:1])
     assert (none.natural_best, none.natural_ratio) == ("b.png", None)  # its value is below 0
@@ -384,8 +391,8 @@ def test_pictures_of_another_network_or_size_are_refused(scaled: Network) -> Non
 def test_evidence_survives_json_and_bad_evidence_is_refused() -> None:
     whole = Evidence(
         "images:abc", 2.0, 1.5, rank=0, rank_of=7, z=3.5, spectrum_gap=0.1, diversity=0.2,
-        seed_stability=0.9, natural_ratio=1.2, natural_best="a.png", path_similarity=0.4,
-        path_flag=False,
+        seed_stability=0.9, natural_ratio=1.2, path_similarity=0.4, path_flag=False,
+        exemplars=(("a.png", 1.7), ("b.png", -0.5)),
     )  # fmt: skip
     for each in (whole, Evidence("pink-512")):
         assert Evidence.from_data(json.loads(json.dumps(each.to_data()))) == each
@@ -400,6 +407,9 @@ def test_evidence_survives_json_and_bad_evidence_is_refused() -> None:
         ({**data, "score": "high"}, "score 'high'"),
         ({**data, "path_flag": 1}, "path_flag 1"),
         ({**data, "references": None}, "references None"),
+        ({**data, "exemplars": [["a.png"]]}, "exemplars"),
+        ({**data, "exemplars": [["a.png", "high"]]}, "exemplars"),
+        ({**data, "exemplars": None}, "exemplars None"),
     ]:
         with pytest.raises(Malformed, match=words):
             Evidence.from_data(broken)

@@ -242,7 +242,7 @@ def edited(**changes: Any) -> str:
         (edited(steps="7"), DoesNotFit, "Recipe.steps: got '7', expected int"),
         (edited(steps=7.5), DoesNotFit, "Recipe.steps"),
         (edited(steps=True), DoesNotFit, "Recipe.steps"),
-        (edited(stepz=7), UnknownName, "no field of Recipe 'stepz'; nearest: steps"),
+        (edited(stepz=7), UnknownName, "no field 'stepz' in Recipe; nearest: steps"),
         (edited(optimizer__is="Adamm"), UnknownName, "no kind of value 'Adamm'; nearest: Adam"),
         (edited(optimizer__beta1=2.0), OutOfRange, "beta1 2.0"),
         (edited(optimizer__decays=1), DoesNotFit, "Adam.decays: got 1, expected bool"),

@@ -36,8 +36,9 @@ STRANGE = (
     'it\'s "quoted" & <b>bold</b>',
     "a\u2028b\u2029c",
 )
+PHOTOGRAPHS = ("a/cat.jpg", "<b>.png")
 LAYERS = (
-    MadeLayer("early", 5, ("channel", "negative")),
+    MadeLayer("early", 5, ("channel", "negative"), exemplars=PHOTOGRAPHS),
     MadeLayer("late.0", 40, ("channel",), STRANGE),
     MadeLayer(STRANGE[0], 2),
 )
@@ -135,6 +136,27 @@ def test_each_thumbnail_is_where_the_data_says(made: Path, whole: Path) -> None:
                 assert abs(mean - told).max() < 8
     for sheet in sprites:
         sheet.close()
+
+
+def test_exemplars_are_there_once_with_their_values(made: Path, store: Path, whole: Path) -> None:
+    kept = {path.relative_to(made).as_posix(): path for path in made.glob("exemplars/*/*.webp")}
+    there = {path.relative_to(whole).as_posix() for path in whole.glob("exemplars/*/*.webp")}
+    assert there == kept.keys()
+    assert len(kept) == len(PHOTOGRAPHS)
+    first, _ = handed(whole, "units-*.js")[:2]
+    for detail in (each for unit in first[2] for each in unit["pictures"]):
+        score = detail["evidence"]["score"]
+        assert [file for _, file, _ in detail["exemplars"]] == list(PHOTOGRAPHS)
+        assert {name for name, _, _ in detail["exemplars"]} == there
+        values = [value for _, _, value in detail["exemplars"]]
+        assert values == pytest.approx([score / 2, score / 3], rel=1e-4)
+    lost = sorted(kept)[0]
+    (store / lost).unlink()
+    written(store)
+    (unit, *_) = handed(store / "site", "units-*.js")[0][2]
+    names = [name for name, _, _ in unit["pictures"][0]["exemplars"]]
+    assert sorted(str(name) for name in names) == ["None", sorted(kept)[1]]
+    assert not (store / "site" / lost).exists()
 
 
 def test_details_are_those_of_the_unit(made: Path, whole: Path) -> None:

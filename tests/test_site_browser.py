@@ -14,6 +14,7 @@ from PIL import Image
 
 pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
 
+from commands import printed
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.site import (
@@ -34,7 +35,7 @@ pytestmark = [
 
 STRANGE = '</script><img src=x onerror="window.hurt=1">\u2028 & "b"'
 LAYERS = (
-    MadeLayer("early", 12, ("channel", "negative")),
+    MadeLayer("early", 12, ("channel", "negative"), exemplars=("cat.jpg", STRANGE)),
     MadeLayer("mid/deep", 60, ("channel",), (STRANGE, "12")),
     MadeLayer("late", 700),
     MadeLayer(STRANGE, 3),
@@ -180,6 +181,48 @@ def test_one_walks_from_the_wall_to_a_copied_recipe(
         assert (store / words[3]).is_file()
         assert (store / "site" / words[3]).is_file()
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_best_natural_images_stand_on_the_page(browser: Browser, store: Path) -> None:
+    with showing(browser, store / "site") as shown:
+        page = shown.page
+        shown.go("#/unit/early/3")
+        page.wait_for_selector(".exemplars img")
+        images = page.locator(".exemplars img")
+        alts = [images.nth(place).get_attribute("alt") for place in range(images.count())]
+        assert alts == ["Reference image cat.jpg", f"Reference image {STRANGE}"]
+        widths = "(all) => Promise.all(all.map((i) => i.decode().then(() => i.naturalWidth)))"
+        assert images.evaluate_all(widths) == [128, 128]
+        assert "pink-512" in page.locator(".exemplars .note").inner_text()
+        shown.go("#/unit/late/3")
+        page.wait_for_function(HEADED, arg="late:3")
+        assert page.locator(".exemplars").count() == 0
+
+
+@pytest.fixture(scope="module")
+def atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site of a real atlas, of a unit with many pictures."""
+    folder = tmp_path_factory.mktemp("atlas")
+    config = folder / "a.toml"
+    config.write_text(
+        "network = 'planted'\nunits = ['line/pre:3', 'line:3']\nsize = 48\nsteps = 2\n"
+        "seeds = [0, 9]\ntechniques = ['diversity', 'channel']\ndiversity = { count = 2 }\n"
+    )
+    printed("atlas", config, "--no-evidence", "--out", folder / "store")
+    return write_site(Store.at(folder / "store"), folder / "store" / "site").folder
+
+
+def test_captions_tell_the_pictures_of_a_unit_apart(browser: Browser, atlas: Path) -> None:
+    sets = [f"diversity · {n} of 2 · seed {seed}" for seed in (0, 9) for n in (1, 2)]
+    channels = [f"channel · seed {seed}" for seed in (0, 9)]
+    with showing(browser, atlas) as shown:
+        shown.go("#/unit/line/3")
+        shown.page.wait_for_selector(".picture figcaption")
+        captions = shown.page.locator(".picture figcaption").all_inner_texts()
+        words = [caption.split("\n")[0] for caption in captions]
+        assert sorted(words[:2]) == channels  # of what leaves the unit, before what enters it
+        expected = [*channels, *sets]
+        assert sorted(words) == sorted([*expected, *(f"{each} · line/pre:3" for each in expected)])
 
 
 def test_copying_works_where_the_clipboard_is_not_to_be_had(browser: Browser, store: Path) -> None:

@@ -334,7 +334,7 @@ def test_a_factory_in_a_file(tmp_path: Path) -> None:
 
 def test_a_factory_that_is_not_one_is_refused(tmp_path: Path) -> None:
     path = factory(tmp_path)
-    with pytest.raises(UnknownName, match=r"no function in mine.py 'smal'; nearest: small"):
+    with pytest.raises(UnknownName, match=r"no function 'smal' in mine.py; nearest: small"):
         load(f"{path}:smal")
     with pytest.raises(DoesNotFit, match=r"wrong\(\) of mine.py returns: got Small"):
         load(f"{path}:wrong")

@@ -1,52 +1,27 @@
 """Making what an atlas lacks: pictures first, then their evidence; all of it goes to the store."""
 
-import io
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from featviz.atlas.claims import Claims, missing_recipes
 from featviz.atlas.config import AtlasConfig
-from featviz.atlas.entry import Entry
-from featviz.atlas.evidence import Evidence
 from featviz.atlas.ledger import layers_data
+from featviz.atlas.measuring import measure
 from featviz.atlas.plan import Plan, plan
-from featviz.atlas.quality import Judge, Judged, is_current, with_sets
+from featviz.atlas.quality import Judge
 from featviz.atlas.record import Record
 from featviz.atlas.references import References
 from featviz.atlas.store import LAYERS, PLAN, Store
+from featviz.atlas.tally import Progress, Tally
 from featviz.atlas.writing import Writer
 from featviz.engine.execution import check_device, execution
 from featviz.engine.picture import Picture, check_channels
-from featviz.engine.recipe import Recipe
 from featviz.engine.render import fitting_slots, render_each
 from featviz.errors import Malformed
 from featviz.network.network import Network
 from featviz.network.zoo import load
-
-JUDGED_AT_ONCE = 64
-"""Pictures whose evidence is measured before it is written."""
-
-
-@runtime_checkable
-class Tally(Protocol):
-    """Is told how a build goes on."""
-
-    def advance(self, pictures: float) -> None:
-        """So many pictures' worth of work is done."""
-
-    def finished(self, layer: str, *, is_good: bool) -> None:
-        """A picture of this layer has ended."""
-
-
-Progress = Callable[[str, int], AbstractContextManager[Tally]]
-"""Given what is made and how many pictures: a context whose value is told of the work."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +70,7 @@ def build(
     measured = 0
     if means.references is not None:
         judge = Judge(network, means.references, device=means.device)
-        measured = _measure(judge, store, asked, progress)
+        measured = measure(judge, store, asked, progress)
     records = tuple(_records(store, asked))
     return Built(rendered, len(records) - rendered, measured, records)
 
@@ -183,76 +158,3 @@ def _records(store: Store, asked: Plan) -> Iterator[Record]:
         record = store.get(entry.key)
         if record is not None:
             yield record
-
-
-def _measure(judge: Judge, store: Store, asked: Plan, progress: Progress) -> int:
-    """Measures what has no evidence yet, or evidence by other references or older measures.
-
-    A picture that cannot be read has none.
-    """
-    recipes = {recipe.digest: recipe for recipe in asked.recipes}
-    sets = _sets(asked, recipes)
-    in_sets = {entry.key for entries in sets for entry in entries}
-    todo = [
-        entry
-        for entry in asked.entries
-        if not is_current(store.evidence(entry.key), judge.references)
-    ]
-    judge.prepare({each.digest: recipes[each.digest] for each in todo}.values())
-    measured = 0
-    with progress("evidence", len(todo)) as tally:
-        for start in range(0, len(todo), JUDGED_AT_ONCE):
-            some = todo[start : start + JUDGED_AT_ONCE]
-            part = [each for entry in some if (each := _judged(store, recipes, entry)) is not None]
-            for judged, evidence in zip(part, judge.evidence(part), strict=True):
-                key = judged.key
-                whole = replace(evidence, has_sets=key not in in_sets)
-                store.write_evidence(key, whole.to_data())
-            measured += len(part)
-            tally.advance(float(len(some)))
-    for entries in sets:
-        _measure_set(judge, store, recipes, entries)
-    return measured
-
-
-def _measure_set(
-    judge: Judge, store: Store, recipes: Mapping[str, Recipe], entries: list[Entry]
-) -> None:
-    """Adds what the pictures say together, where it is not in the evidence of them all."""
-    known = [
-        (judged, Evidence.from_data(data))
-        for entry in entries
-        if (judged := _judged(store, recipes, entry)) is not None
-        and (data := store.evidence(entry.key)) is not None
-    ]
-    if all(evidence.has_sets for _, evidence in known):
-        return
-    for (judged, _), evidence in zip(known, with_sets(judge, known), strict=True):
-        store.write_evidence(judged.key, evidence.to_data())
-
-
-def _sets(asked: Plan, recipes: Mapping[str, Recipe]) -> list[list[Entry]]:
-    """Pictures that differ in nothing but the seed or their place in a set."""
-    groups: dict[Recipe, list[Entry]] = {}
-    for entry in asked.entries:
-        groups.setdefault(replace(recipes[entry.digest], seed=0), []).append(entry)
-    return [entries for entries in groups.values() if len(entries) > 1]
-
-
-def _judged(store: Store, recipes: Mapping[str, Recipe], entry: Entry) -> Judged | None:
-    """A picture of the store, to be measured; None where it cannot be read."""
-    record = store.get(entry.key)
-    if record is None:
-        return None
-    try:
-        pixels = pixels_of(store, record)
-    except (FileNotFoundError, Malformed):
-        return None
-    return Judged(recipes[entry.digest], entry.index, pixels, record.verdict)
-
-
-def pixels_of(store: Store, record: Record) -> NDArray[np.uint8]:
-    """A record's picture as (row, column, channel) bytes. Raises FileNotFoundError, Malformed."""
-    with Image.open(io.BytesIO(store.read(record))) as image:
-        pixels = np.array(image)
-    return pixels if pixels.ndim == 3 else pixels[..., None]

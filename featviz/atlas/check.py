@@ -11,9 +11,11 @@ from pathlib import PurePosixPath
 
 from PIL import Image, UnidentifiedImageError
 
+from featviz.atlas.exemplars import exemplars_of
 from featviz.atlas.record import sha256
 from featviz.atlas.store import (
     CLAIMS,
+    EXEMPLARS,
     FOLDERS,
     LAYERS,
     PLAN,
@@ -24,11 +26,13 @@ from featviz.atlas.store import (
 )
 from featviz.errors import FeatvizError, Malformed
 
-FOLDERS_OF_OURS = {*FOLDERS.values(), "records", "evidence", CLAIMS}
+FOLDERS_OF_OURS = {*FOLDERS.values(), "records", "evidence", EXEMPLARS, CLAIMS}
 OWN_NAME = re.compile(
     r"(pictures|thumbnails|lossy|evidence)/[0-9a-f]{2}/[0-9a-f]{32}-\d+(\.[0-9a-f]{8})?\.\w+"
-    r"|claims/[0-9a-f]{32}"
+    r"|exemplars/[0-9a-f]{2}/[0-9a-f]{32}\.webp|claims/[0-9a-f]{32}"
 )
+
+_NO_IMAGE = (UnidentifiedImageError, OSError, SyntaxError)
 
 
 @dataclass(frozen=True)
@@ -58,12 +62,16 @@ def check(store: Store) -> Checked:
     names = {name for folder in sorted(FOLDERS_OF_OURS) for name in store.files.names(folder)}
     found = [*_of_tops(store)]
     known: set[str] = set()
+    shown: set[str] = set()
     whole = 0
     for key in store.kept_keys():
         damage, files = _of_record(store, key, fingerprint=str(head.get("fingerprint")))
+        shown |= {name for name, _, _ in exemplars_of(store.evidence(key))}
         known |= {record_name(key), evidence_name(key), *files}
         whole += damage is None
         found += [] if damage is None else [damage]
+    known |= shown
+    found += _of_exemplars(store, shown)
     left = {name for name in names - known if not is_finished(name) or OWN_NAME.fullmatch(name)}
     found += [Damage(name, "no file of ours", (name,)) for name in names - known - left]
     unread = (name for name in names & known if name.startswith("evidence/"))
@@ -82,6 +90,18 @@ def _of_tops(store: Store) -> Iterator[Damage]:
             read()
         except Malformed:
             yield Damage(name, "not readable", (name,))
+
+
+def _of_exemplars(store: Store, names: set[str]) -> Iterator[Damage]:
+    """Images that evidence names; a build with the same --images keeps them again."""
+    for name in sorted(names):
+        try:
+            with Image.open(io.BytesIO(store.files.read(name))) as image:
+                image.load()
+        except FileNotFoundError:
+            yield Damage(name, "missing, but evidence names it", ())
+        except _NO_IMAGE:
+            yield Damage(name, "truncated or no image", (name,))
 
 
 def repair(store: Store, checked: Checked) -> None:
@@ -132,6 +152,6 @@ def _of_file(store: Store, name: str, sha: str) -> str:
     try:
         with Image.open(io.BytesIO(content)) as image:
             image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError):
+    except _NO_IMAGE:
         return "truncated or no image"
     return "not the file that its record names"

@@ -23,7 +23,14 @@ from featviz.engine.execution import DTYPES
 from featviz.engine.presets import PRESETS, TRANSFORMS
 from featviz.engine.recipe import Adam, Recipe
 from featviz.engine.render import DEFAULT_SLOTS
-from featviz.errors import DoesNotFit, FeatvizError, Malformed, NotAvailable, UnknownName
+from featviz.errors import (
+    DoesNotFit,
+    FeatvizError,
+    Malformed,
+    NotAvailable,
+    UnknownName,
+    said_of,
+)
 
 TECHNIQUES = ("channel", "neuron", "negative", "diversity")
 """What a config can ask of each unit."""
@@ -176,7 +183,8 @@ def read_config(path: Path) -> AtlasConfig:
     if not isinstance(data, dict):
         raise Malformed("the config", str(path), expected="keys and values, such as units = [...]")
     try:
-        config = AtlasConfig.model_validate({str(key): value for key, value in data.items()})
+        with said_of(path.name):
+            config = AtlasConfig.model_validate({str(key): value for key, value in data.items()})
     except ValidationError as error:
         raise _in_words(error.errors(), path.name) from error
     if not config.directions:
@@ -192,7 +200,14 @@ def _in_words(errors: list[ErrorDetails], file: str) -> FeatvizError:
     if first["type"] == "extra_forbidden":
         return _unknown_key(outer, last, file)
     got = "nothing" if first["type"] == "missing" else repr(first["input"])[:60]
-    words = first["msg"].removeprefix("Input should be ")
+    counts = first.get("ctx", {})
+    match first["type"]:
+        case "too_short":
+            words = f"{counts['min_length']} or more"
+        case "too_long":
+            words = f"{counts['max_length']} at most"
+        case _:
+            words = first["msg"].removeprefix("Input should be ")
     return DoesNotFit(
         f"{'.'.join([*outer, last])!r} of {file}", got=got, expected=words[:1].lower() + words[1:]
     )
@@ -204,7 +219,7 @@ def _unknown_key(outer: list[str], key: str, file: str) -> FeatvizError:
         return DoesNotFit(f"{file}", got=f"the key {key!r}", expected=asked)
     known = PARTS[outer[0]] if outer else AtlasConfig
     place = f"{outer[0]!r} of {file}" if outer else file
-    return UnknownName(f"key of {place}", key, known.model_fields)
+    return UnknownName("key", key, known.model_fields, inside=place)
 
 
 def _parsed(path: Path) -> Any:

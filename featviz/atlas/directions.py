@@ -51,7 +51,7 @@ def _opened(asked: Directions) -> Iterator[tuple[list[int], Callable[[int], Tens
         with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
             there = list(file.keys())
             if asked.tensor not in there:
-                raise UnknownName(f"tensor in {asked.file!r}", asked.tensor, there)
+                raise UnknownName("tensor", asked.tensor, there, inside=repr(asked.file))
             part: Any = file.get_slice(asked.tensor)
             yield list(part.get_shape()), lambda row: part[row : row + 1].flatten().double()
     except (SafetensorError, OSError) as error:

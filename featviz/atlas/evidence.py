@@ -11,7 +11,7 @@ from featviz.errors import Malformed
 
 FORMAT = 1
 """Of the JSON."""
-MEASURES = 2
+MEASURES = 3
 """Of the definitions behind the numbers: numbers of other ones are to be measured again."""
 
 
@@ -24,9 +24,10 @@ class Evidence:
     under the draws of `held_out_family`. `rank`: how many of the `rank_of` channels of the unit's
     layer this picture excites more, each in standard deviations of its own responses to the
     references; `z`: the unit's own. `spectrum_gap`: see that module. `diversity`,
-    `seed_stability`: see `featviz.atlas.quality.with_sets`. `natural_ratio`: the score, divided by
-    that of the best reference photograph, whose file is `natural_best`. `path_similarity`,
-    `path_flag`: see `featviz.atlas.path`. `has_sets`: what only several pictures say is in it.
+    `seed_stability`: see `featviz.atlas.quality.with_sets`. `exemplars`: the reference photographs
+    with the highest values of the objective, best first: file and value. `natural_ratio`: the
+    score by the best one's value. `path_similarity`, `path_flag`: see `featviz.atlas.path`.
+    `has_sets`: what only several pictures say is in it.
     """
 
     references: str
@@ -40,9 +41,9 @@ class Evidence:
     diversity: float | None = None
     seed_stability: float | None = None
     natural_ratio: float | None = None
-    natural_best: str | None = None
     path_similarity: float | None = None
     path_flag: bool | None = None
+    exemplars: tuple[tuple[str, float], ...] = ()
     has_sets: bool = False
     measures: int = MEASURES
 
@@ -53,9 +54,15 @@ class Evidence:
             return None
         return ratio(self.held_out, self.score)
 
+    @property
+    def natural_best(self) -> str | None:
+        """The file of the best exemplar; None without photographs."""
+        return self.exemplars[0][0] if self.exemplars else None
+
     def to_data(self) -> dict[str, Any]:
         """As JSON can hold it."""
-        return {"format": FORMAT, **asdict(self), "held_out_ratio": self.held_out_ratio}
+        derived = {key: getattr(self, key) for key in DERIVED}
+        return {"format": FORMAT, **asdict(self), **derived}
 
     @classmethod
     def from_data(cls, data: Any) -> "Evidence":
@@ -71,14 +78,15 @@ class Evidence:
         ]
         if wrong:
             raise Malformed("evidence", sorted(wrong)[0], expected="what featviz wrote")
-        return cls(**kept)
+        exemplars = tuple((file, value) for file, value in kept.pop("exemplars"))
+        return cls(**kept, exemplars=exemplars)
 
 
-DERIVED = ("held_out_ratio",)
+DERIVED = ("held_out_ratio", "natural_best")
 """Keys of the JSON that follow from others."""
-WORDS = ("references", "held_out_family", "natural_best")
+WORDS = ("references", "held_out_family")
 COUNTS = ("rank", "rank_of", "measures")
-ALWAYS = ("references", "held_out_family", "measures", "has_sets")
+ALWAYS = ("references", "held_out_family", "measures", "exemplars", "has_sets")
 
 
 @dataclass(frozen=True)
@@ -120,5 +128,17 @@ def _fits(key: str, value: object) -> bool:
         return isinstance(value, str)
     if key in ("path_flag", "has_sets"):
         return isinstance(value, bool)
-    kinds = (int,) if key in COUNTS else (int, float)
-    return isinstance(value, kinds) and not isinstance(value, bool)
+    if key == "exemplars":
+        return isinstance(value, list | tuple) and all(_is_exemplar(each) for each in value)
+    return _is_number(value) and (key not in COUNTS or isinstance(value, int))
+
+
+def _is_exemplar(value: object) -> bool:
+    match value:
+        case [str(), number]:
+            return _is_number(number)
+    return False
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -15,7 +15,7 @@ from featviz.engine.objectives import Channel, Likeness, Neuron, of_unit, title
 from featviz.engine.presets import adjusted, transforms_under
 from featviz.engine.recipe import Recipe, default_recipe
 from featviz.engine.render import objectives_of
-from featviz.errors import DoesNotFit
+from featviz.errors import DoesNotFit, said_of
 from featviz.network.network import Network
 from featviz.units import parse_unit, split_key
 
@@ -56,13 +56,17 @@ def plan(config: AtlasConfig, network: Network) -> Plan:
     recipes: dict[str, Recipe] = {}
     entries: list[Entry] = []
     moulds = _Moulds(config, network)
-    for wanted in _wanted(config, network):
-        for seed in config.seeds:
-            recipe = moulds.recipe(wanted, seed)
-            digest = recipe.digest
-            if digest not in recipes:
-                recipes[digest] = recipe
-                entries += (wanted.entry(digest, index, seed) for index in range(recipe.count))
+    parts = {"units": _units, "pairs": _pairs, "directions": _directions}
+    for key, wanted_of in parts.items():
+        with said_of(f"{key!r} of the config"):
+            for wanted in wanted_of(config, network):
+                for seed in config.seeds:
+                    recipe = moulds.recipe(wanted, seed)
+                    digest = recipe.digest
+                    if digest not in recipes:
+                        recipes[digest] = recipe
+                        numbers = range(recipe.count)
+                        entries += (wanted.entry(digest, index, seed) for index in numbers)
     most = max((recipe.count for recipe in recipes.values()), default=1)
     if most > config.slots:
         raise DoesNotFit(
@@ -136,7 +140,7 @@ class _Moulds:
         return recipe
 
 
-def _wanted(config: AtlasConfig, network: Network) -> Iterator[_Wanted]:
+def _units(config: AtlasConfig, network: Network) -> Iterator[_Wanted]:
     for wish in config.units:
         for objective in objectives_of(network, wish):
             if "(" not in wish and isinstance(objective, (Channel, Neuron)):
@@ -144,8 +148,14 @@ def _wanted(config: AtlasConfig, network: Network) -> Iterator[_Wanted]:
             else:
                 address = " ".join(wish.split())
                 yield _described(objective, network, technique="expression", address=address)
+
+
+def _pairs(config: AtlasConfig, network: Network) -> Iterator[_Wanted]:
     for first, second in config.pairs:
         yield _pair(first, second, network)
+
+
+def _directions(config: AtlasConfig, network: Network) -> Iterator[_Wanted]:
     for asked in config.directions:
         for label, name, direction in directions_of(network, asked):
             made = _described(

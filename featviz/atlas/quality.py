@@ -35,6 +35,8 @@ from featviz.network.recording import Prefix
 
 AT_ONCE = {"cpu": 1, "cuda": 8}
 """Pictures of a pass, each with its held-out draws; passes that are not full are filled up."""
+EXEMPLARS = 8
+"""Photographs that are named beside a picture, at most."""
 SHOWN = 1 + DRAWS
 """Rows that a picture takes: as it is, and its draws."""
 Member = TypeVar("Member")
@@ -183,12 +185,17 @@ class Judge:
     def _natural(self, judged: Judged, objective: Objective, score: float) -> dict[str, Any]:
         shape = judged.recipe.shape
         values = self.standards.values(shape, objective).double().nan_to_num(nan=-torch.inf)
-        best = int(values.argmax())
+        order = values.argsort(descending=True, stable=True)[:EXEMPLARS].tolist()
+        best = order[0]
         with reproducible():
             path = path_of(self.standards, objective, judged.pixels)
         return {
             "natural_ratio": ratio(score, float(values[best])),
-            "natural_best": self.references.files[best],
+            "exemplars": tuple(
+                (self.references.files[number], float(values[number]))
+                for number in order
+                if values[number].isfinite()
+            ),
             "path_similarity": None if path is None else finite(path.similarity),
             "path_flag": None if path is None else path.is_unlike,
         }

@@ -25,6 +25,8 @@ FORMAT = 1
 HEAD, LAYERS, PLAN = "atlas.json", "layers.json", "plan.json"
 CLAIMS = "claims"
 """A folder with a file for each recipe that a build has in work, or had when it was killed."""
+EXEMPLARS = "exemplars"
+"""A folder of small reference images that evidence names."""
 FOLDERS = {"picture": "pictures", "thumbnail": "thumbnails", "lossy": "lossy"}
 """Of each kind of file that a picture has."""
 THUMBNAIL_PX = 64

@@ -125,7 +125,7 @@ def imported(custom: Custom) -> Measure:
         ) from error
     found: Mapping[str, object] = vars(module)
     if name not in found:
-        raise UnknownName(f"objective in {module_name}", name, found)
+        raise UnknownName("objective", name, found, inside=module_name)
     measure = getattr(found[name], "measure", None)
     if measure is None or _digest(measure) != custom.source:
         raise DoesNotFit(

@@ -56,7 +56,7 @@ def made(kind: type, given: dict[str, Any]) -> Any:
     hints = _hints(kind)
     for key, value in given.items():
         if key not in hints:
-            raise UnknownName(f"field of {kind.__name__}", key, hints)
+            raise UnknownName("field", key, hints, inside=kind.__name__)
         if not _fits(value, hints[key]):
             got, expected = repr(value)[:60], _words(hints[key])
             raise DoesNotFit(f"{kind.__name__}.{key}", got=got, expected=expected)

@@ -213,7 +213,7 @@ def _from_file(path: Path, factory: str, weights: str) -> Network:
         raise Malformed("the file", str(path), expected=f"Python that runs ({error})") from error
     functions = [name for name, value in vars(source).items() if callable(value)]
     if factory not in functions:
-        raise UnknownName(f"function in {path.name}", factory, functions)
+        raise UnknownName("function", factory, functions, inside=path.name)
     made = _called(getattr(source, factory), f"{factory}() of {path.name}")
     if isinstance(made, Network):
         if weights not in ("default", "none"):

@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from featviz.atlas.entry import Entry, entries_of
+from featviz.atlas.exemplars import exemplars_of
 from featviz.atlas.record import Record
 from featviz.atlas.site.measures import measured, number
 from featviz.atlas.site.thumbnails import thumbnail_of
@@ -94,8 +95,9 @@ def read_content(store: Store, keep: Callable[[str, bytes], None]) -> Content:
     found: dict[str, ShownLayer] = {}
     units: dict[tuple[str, int | str], ShownUnit] = {}
     facts = _facts(known)
+    photographs = _Photographs(store, keep)
     for entry in _entries(store):
-        shown = _shown(store, entry, content, keep)
+        shown = _shown(store, entry, content, keep, photographs)
         if shown is None:
             continue
         name = entry.layer or ""
@@ -134,8 +136,32 @@ def _entries(store: Store) -> tuple[Entry, ...]:
     return entries
 
 
+@dataclass
+class _Photographs:
+    """Images that evidence names, handed over once each."""
+
+    store: Store
+    hand_over: Callable[[str, bytes], None]
+    known: dict[str, bool] = field(default_factory=dict)
+
+    def keep(self, name: str) -> bool:
+        """Whether the store has it."""
+        if name not in self.known:
+            try:
+                self.hand_over(name, self.store.files.read(name))
+            except FileNotFoundError:
+                self.known[name] = False
+            else:
+                self.known[name] = True
+        return self.known[name]
+
+
 def _shown(
-    store: Store, entry: Entry, content: Content, keep: Callable[[str, bytes], None]
+    store: Store,
+    entry: Entry,
+    content: Content,
+    keep: Callable[[str, bytes], None],
+    photographs: _Photographs,
 ) -> Shown | None:
     """The picture of an entry; None, and it is counted, where it is missing or damaged."""
     try:
@@ -156,20 +182,27 @@ def _shown(
     except (FileNotFoundError, FeatvizError):
         content.damaged.append(name or f"the picture of {entry.key}")
         return None
-    evidence = measured(store.evidence(entry.key), record.score)
+    data = store.evidence(entry.key)
+    evidence = measured(data, record.score)
+    exemplars = [
+        [name if photographs.keep(name) else None, file, number(value)]
+        for name, file, value in exemplars_of(data)
+    ]
     shown = Shown(
         entry=entry,
         suffix=suffix,
         verdict=str(record.verdict),
         measured=evidence,
         thumbnail=thumbnail,
-        detail=json.dumps(_detail(entry, record, evidence), separators=(",", ":")),
+        detail=json.dumps(_detail(entry, record, evidence, exemplars), separators=(",", ":")),
     )
     keep(shown.file, whole)
     return shown
 
 
-def _detail(entry: Entry, record: Record, evidence: dict[str, Any]) -> dict[str, Any]:
+def _detail(
+    entry: Entry, record: Record, evidence: dict[str, Any], exemplars: list[list[Any]]
+) -> dict[str, Any]:
     """What only the unit's page needs."""
     stride = -(-len(record.course) // MOST_COURSE_POINTS) or 1
     shape = record.recipe.get("shape")
@@ -186,6 +219,7 @@ def _detail(entry: Entry, record: Record, evidence: dict[str, Any]) -> dict[str,
         "stride": stride,
         "course": [number(value, digits=4) for value in record.course[::stride]],
         "evidence": evidence,
+        "exemplars": exemplars,
         "recipe": record.recipe,
         "execution": record.execution,
     }

@@ -15,7 +15,7 @@ WRITERS = 8
 """Threads, which mostly wait for the disk."""
 _OURS = re.compile(
     r"(index|report)\.html|(static|data|sheets)/[\w-]+\.(js|css|svg|webp)"
-    r"|pictures/[0-9a-f]{2}/[0-9a-f]+-\d+\.(png|webp)"
+    r"|pictures/[0-9a-f]{2}/[0-9a-f]+-\d+\.(png|webp)|exemplars/[0-9a-f]{2}/[0-9a-f]+\.webp"
 )
 """Names that a site may have; whatever a manifest says, no other is removed."""
 

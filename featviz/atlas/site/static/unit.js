@@ -43,6 +43,16 @@
           : "Earlier layers see this picture as they see the unit's best natural images.")));
   };
 
+  // The reference images that say most to what the picture was made for, best first.
+  function exemplars(detail) {
+    if (detail.exemplars.length === 0) return null;
+    return element("section", { class: "exemplars" }, element("h2", {}, "Best natural images"),
+      element("p", { class: "note" }, `Of the reference images (${detail.evidence.references}), those with the highest score, resized and cropped as the network saw them.`),
+      element("div", { class: "photographs", "data-kind": "exemplars" }, detail.exemplars.map(([source, file, value]) => element("figure", {},
+        source && element("img", { src: source, width: 128, height: 128, loading: "lazy", alt: `Reference image ${file}` }),
+        element("figcaption", { title: file }, source ? shown(value) : `${file}: ${shown(value)}`)))));
+  }
+
   featviz.remake_command = (picture) => `featviz render --recipe ${picture.file} --out again`;
 
   function about(unit, picture, detail) {
@@ -53,6 +63,7 @@
     return [
       picture.verdict !== "rendered" && element("p", { class: "warning" }, `${picture.verdict}: ${detail.reason}`),
       element("section", {}, element("h2", {}, unit.pictures.length > 1 ? `Evidence: ${name_of(unit, picture, detail)}` : "Evidence"), featviz.evidence_table(detail.evidence)),
+      exemplars(detail),
       element("section", {}, element("h2", {}, "Course"), plot || element("p", { class: "note" }, "Too short to draw."),
         element("p", { class: "note" }, made.filter((each) => each !== "").join(" · "))),
       element("section", {}, element("h2", {}, "Recipe"),
