@@ -119,7 +119,7 @@ def quality(store: Store, keys: Iterable[str]) -> dict[str, Any]:
         for record in records
         if record is not None and (data := store.evidence(record.key)) is not None
     ]
-    ranks = specificity(found)
+    ranks = specificity(each.rank for each in found)
     row: dict[str, Any] = {
         "pictures": len(verdicts),
         "rendered": verdicts.count("rendered"),

@@ -436,6 +436,6 @@ def test_evidence_of_other_references_or_measures_is_not_current() -> None:
 
 def test_a_layer_is_summarised_by_its_ranks() -> None:
     ranks = [0, 0, 3, 4, 5, None]
-    found = specificity(Evidence("pink-512", rank=each) for each in ranks)
+    found = specificity(ranks)
     assert found == Specificity(count=5, top_1=0.4, top_5=0.8, median=3.0)
-    assert specificity([Evidence("pink-512")]) is None
+    assert specificity([None]) is None

@@ -62,13 +62,12 @@ class Timing:
 class Estimate:
     """Of `pictures` that are to be made: seconds of rendering them, and of their evidence.
 
-    `bytes` are those of all files; `timed` is of how many pictures the likes were timed.
+    `timed` is of how many pictures the likes were timed.
     """
 
     pictures: int
     seconds: float
     evidence_s: float
-    bytes: int
     timed: int
     basis: str
 
@@ -121,7 +120,6 @@ def estimate(
     recipes: Sequence[Recipe],
     how: Execution,
     *,
-    formats: Sequence[str] = ("png",),
     limit_s: float = LIMIT_S,
     timed: Timed | None = None,
 ) -> Estimate:
@@ -146,7 +144,6 @@ def estimate(
         pictures=pictures,
         seconds=_rendering_s(groups, timings, how),
         evidence_s=_evidence_s(groups, timings),
-        bytes=sum(band.disk_bytes(formats) for band in groups),
         timed=like_timed,
         basis=f"{STEPS} steps of {len(timings)} of {len(groups)} kinds of pictures, {share}; "
         f"{how.slots} slots, {how.device}, {how.threads} threads",

@@ -102,13 +102,13 @@ class Specificity:
     median: float
 
 
-def specificity(pictures: Iterable[Evidence]) -> Specificity | None:
-    """Of some pictures, such as those of a layer; None where none has a rank."""
-    ranks = [each.rank for each in pictures if each.rank is not None]
-    if not ranks:
+def specificity(ranks: Iterable[float | None]) -> Specificity | None:
+    """Of the ranks of some pictures, such as those of a layer; None where none has one."""
+    known = [rank for rank in ranks if rank is not None]
+    if not known:
         return None
-    top_1, top_5 = (sum(rank < most for rank in ranks) / len(ranks) for most in (1, 5))
-    return Specificity(len(ranks), top_1, top_5, float(statistics.median(ranks)))
+    top_1, top_5 = (sum(rank < most for rank in known) / len(known) for most in (1, 5))
+    return Specificity(len(known), top_1, top_5, float(statistics.median(known)))
 
 
 def ratio(value: float, scale: float) -> float | None:

@@ -48,9 +48,7 @@ def plan_command(
     missing = asked.lacking(there)
     cost = None
     if missing and not options["no_timing"]:
-        cost = estimate(
-            network, missing, _execution(wanted, asked, network, options), formats=wanted.formats
-        )
+        cost = estimate(network, missing, _execution(wanted, asked, network, options))
     parts, disk = parts_of(asked, there), disk_bytes(network, missing, wanted.formats)
     if is_json:
         content = {"network": network.name, "fingerprint": network.fingerprint}

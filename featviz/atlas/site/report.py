@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from featviz.atlas.evidence import Specificity, specificity
 from featviz.atlas.site.content import Content, ShownLayer, ShownUnit
 from featviz.atlas.site.measures import FLAG, MEASURES, Measure
 from featviz.atlas.site.thumbnails import CELL_PX, SHEET_CELLS, SHEET_COLUMNS
@@ -37,8 +38,7 @@ class LayerReport:
     dead: int
     not_finite: int
     flagged: int
-    top_1: float | None
-    top_5: float | None
+    specificity: Specificity | None
     boxes: dict[str, Box | None]
 
 
@@ -111,7 +111,6 @@ def _layer(
     layer: ShownLayer, boxes: list[Measure], scales: dict[str, tuple[float, float]]
 ) -> LayerReport:
     verdicts = [unit.pictures[0].verdict for unit in layer.units]
-    ranks = _values(layer.units, "rank")
     return LayerReport(
         name=layer.name,
         units=len(layer.units),
@@ -119,8 +118,7 @@ def _layer(
         dead=verdicts.count("dead"),
         not_finite=verdicts.count("not finite"),
         flagged=sum(unit.pictures[0].measured.get(FLAG) is True for unit in layer.units),
-        top_1=sum(rank < 1 for rank in ranks) / len(ranks) if ranks else None,
-        top_5=sum(rank < 5 for rank in ranks) / len(ranks) if ranks else None,
+        specificity=specificity(_values(layer.units, "rank")),
         boxes={each.key: _box(layer.units, each.key, scales[each.key]) for each in boxes},
     )
 
