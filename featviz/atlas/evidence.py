@@ -102,7 +102,7 @@ class Specificity:
     median: float
 
 
-def specificity(ranks: Iterable[float | None]) -> Specificity | None:
+def specificity(ranks: Iterable[int | float | None]) -> Specificity | None:
     """Of the ranks of some pictures, such as those of a layer; None where none has one."""
     known = [rank for rank in ranks if rank is not None]
     if not known:
