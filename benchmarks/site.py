@@ -316,10 +316,16 @@ def _write_picture(
     )
     _write(folder / f"records/{key[:2]}/{key}.json", record.to_json())
     evidence = _evidence(score, layer.channels, channel, generator)
-    evidence["exemplars"] = [[file, score / (2 + n)] for n, file in enumerate(layer.exemplars)]
-    for file in layer.exemplars:
-        name = exemplar_name(evidence["references"], file)
-        _write(folder / name, _saved(Image.fromarray(texture(128, generator)), format="WEBP"))
+    shown = [
+        _saved(Image.fromarray(texture(128, np.random.default_rng(number))), format="WEBP")
+        for number, _ in enumerate(layer.exemplars)
+    ]
+    evidence["exemplars"] = [
+        [file, score / (2 + number), sha256(shown[number])]
+        for number, file in enumerate(layer.exemplars)
+    ]
+    for content in shown:
+        _write(folder / exemplar_name(sha256(content)), content)
     _write(folder / evidence_name(key), evidence)
     return {
         "digest": digest,

@@ -11,7 +11,14 @@ from networks import Everything, network_of
 from torch import Tensor, nn
 
 from featviz.atlas import quality, standards
-from featviz.atlas.evidence import FORMAT, MEASURES, Evidence, Specificity, specificity
+from featviz.atlas.evidence import (
+    FORMAT,
+    MEASURES,
+    Evidence,
+    Specificity,
+    set_name,
+    specificity,
+)
 from featviz.atlas.held_out import FAMILY, held_out
 from featviz.atlas.quality import Judge, Judged, is_current, with_sets
 from featviz.atlas.references import References, pink_references
@@ -274,15 +281,20 @@ def test_natural_ratios_are_by_the_best_photograph(scaled: Network) -> None:
     best = 12 * (0.7 + 0.1 / ROWS) - 6
     assert most.natural_best == "d.png"
     lights = sorted(zip(LIGHTS, references.files, strict=True), reverse=True)
-    assert [file for file, _ in most.exemplars] == [file for _, file in lights]
-    for (_, value), (light, _) in zip(most.exemplars, lights, strict=True):
+    assert [file for file, *_ in most.exemplars] == [file for _, file in lights]
+    for (_, value, _), (light, _) in zip(most.exemplars, lights, strict=True):
         assert value == pytest.approx(12 * (light + 0.1 / ROWS) - 6, abs=1e-3)
-    assert [file for file, _ in least.exemplars] == [file for _, file in reversed(lights)]
+    assert [file for file, *_ in least.exemplars] == [file for _, file in reversed(lights)]
     assert most.natural_ratio == pytest.approx((12 * 0.8 - 6) / best, abs=1e-4)
     assert least.natural_best == "a.png"
     assert least.natural_ratio == pytest.approx(-(12 * 0.8 - 6) / (6 - 12 * (0.2 + 0.1 / ROWS)))
-    many = Judge(scaled, Flat((0.5,) * 9, files=tuple("abcdefghi"))).evidence(asked[:1])
-    assert [file for file, _ in many[0].exemplars] == list("abcdefgh")
+    some = tuple(0.5 + number / 100 for number in range(9))
+    many = Judge(scaled, Flat(some, files=tuple("abcdefghi"))).evidence(asked[:1])
+    assert [file for file, *_ in many[0].exemplars] == list("ihgfedcb")
+    alike = Judge(scaled, Flat((0.5,) * 9, files=tuple("abcdefghi"))).evidence(asked[:1])
+    assert (alike[0].exemplars, alike[0].natural_ratio, alike[0].path_flag) == ((), None, None)
+    odd = Judge(scaled, Flat((0.5, 0.5, 0.7, 0.5), files=tuple("abcd"))).evidence(asked[:1])
+    assert [file for file, *_ in odd[0].exemplars] == ["c"]
     dark = Judge(scaled, Flat((0.1, 0.2), files=("a.png", "b.png")))
     (none,) = dark.evidence(asked[:1])
     assert (none.natural_best, none.natural_ratio) == ("b.png", None)  # its value is below 0
@@ -375,7 +387,7 @@ def test_pictures_of_the_same_noise_say_nothing_of_stability(scaled: Network) ->
     assert found[0].seed_stability == pytest.approx(expected, abs=1e-6)
     with_the_pair = (3 * expected + float(directions[1] @ directions[2])) / 4
     assert abs(with_the_pair - expected) > 0.1
-    assert all(each.has_sets for each in found)
+    assert {each.of_set for each in found} == {set_name(each.key for each in sets)}
 
 
 def test_pictures_of_another_network_or_size_are_refused(scaled: Network) -> None:
@@ -392,7 +404,7 @@ def test_evidence_survives_json_and_bad_evidence_is_refused() -> None:
     whole = Evidence(
         "images:abc", 2.0, 1.5, rank=0, rank_of=7, z=3.5, spectrum_gap=0.1, diversity=0.2,
         seed_stability=0.9, natural_ratio=1.2, path_similarity=0.4, path_flag=False,
-        exemplars=(("a.png", 1.7), ("b.png", -0.5)),
+        picture="ab", exemplars=(("a.png", 1.7, "cd"), ("b.png", -0.5, "")), of_set="ef",
     )  # fmt: skip
     for each in (whole, Evidence("pink-512")):
         assert Evidence.from_data(json.loads(json.dumps(each.to_data()))) == each
@@ -408,7 +420,9 @@ def test_evidence_survives_json_and_bad_evidence_is_refused() -> None:
         ({**data, "path_flag": 1}, "path_flag 1"),
         ({**data, "references": None}, "references None"),
         ({**data, "exemplars": [["a.png"]]}, "exemplars"),
-        ({**data, "exemplars": [["a.png", "high"]]}, "exemplars"),
+        ({**data, "exemplars": [["a.png", "high", ""]]}, "exemplars"),
+        ({**data, "exemplars": [["a.png", 2]]}, "exemplars"),
+        ({**data, "picture": None}, "picture None"),
         ({**data, "exemplars": None}, "exemplars None"),
     ]:
         with pytest.raises(Malformed, match=words):
@@ -426,12 +440,12 @@ def test_a_share_of_a_score_that_is_not_above_0_is_none(
 
 
 def test_evidence_of_other_references_or_measures_is_not_current() -> None:
-    data = Evidence("pink-512").to_data()
-    assert is_current(data, pink_references())
-    assert not is_current(data, pink_references(64))
-    assert not is_current({**data, "measures": MEASURES + 1}, pink_references())
-    assert not is_current({**data, "format": FORMAT + 1}, pink_references())
-    assert not is_current(None, pink_references())
+    evidence = Evidence("pink-512", picture="ab")
+    assert is_current(evidence, pink_references(), "ab")
+    assert not is_current(evidence, pink_references(), "cd")
+    assert not is_current(evidence, pink_references(64), "ab")
+    older = replace(evidence, measures=MEASURES - 1)
+    assert not is_current(older, pink_references(), "ab")
 
 
 def test_a_layer_is_summarised_by_its_ranks() -> None:

@@ -240,7 +240,7 @@ def test_files_of_directions_lie_beside_the_config(network: Network) -> None:
         ({"rows": "first"}, ["the rows 'first'", '"0-63"']),
         ({"rows": "4-5"}, ["row 5 of tensor 'decoder' of 'words.safetensors' is not finite"]),
         ({"rows": "0-3", "names": ["a"]}, ["the names of 'decoder'", "got 1", "4, one", "or 8"]),
-        ({"rows": "0", "names": "no.txt"}, ["the names 'no.txt'", "no such file"]),
+        ({"rows": "0", "names": "no.txt"}, ["the file of names 'no.txt'", "no such file"]),
         ({"rows": "0", "names": "words.safetensors"}, ["the names", "UTF-8 text"]),
     ],
 )
@@ -262,6 +262,12 @@ def test_bad_directions_are_refused(
         ("a.toml", "units = [", ["'a.toml'", "expected TOML", "at end of document"]),
         ("a.yaml", "units: [a\nb: c: d", ["'a.yaml'", "expected YAML", "line 2"]),
         ("a.yaml", "just words", ["'a.yaml'", "keys and values"]),
+        ("a.yaml", "units: [line]\nunits: [curve]", ["'a.yaml'", "the key 'units' stands twice"]),
+        (".", None, ["the config '.'", "it is a folder"]),
+        ("a.toml", "units = ['line:1']\nsize = 100000", ["'size' of", "8 to 4096 pixels"]),
+        ("a.toml", "units = ['line:1']\ndiversity = 4", ["'diversity' of", "keys and values"]),
+        ("a.yaml", "units: [line]\nsteps: 2024-13-45", ["'a.yaml'", "expected YAML"]),
+        ("a.yaml", "units: " + 4000 * "[", ["'a.yaml'", "expected YAML"]),
         ("a.yaml", "1: 2", ["no key '1' in a.yaml"]),
         ("a.toml", "units = ['line:1']\nstep = 3", ["no key 'step' in a.toml", "nearest: steps"]),
         ("a.toml", "units = ['line:1']\nseed = 3", ["'seed'", "nearest: seeds"]),
@@ -277,7 +283,11 @@ def test_bad_directions_are_refused(
         ("a.toml", "units = ['line:1']\npreset = 'luzid'", ["'preset' of", "nearest: 'lucid'"]),
         ("a.toml", "units = ['line:1']\ndtype = 'float16'", ["'dtype' of", "'bfloat16'"]),
         ("a.toml", "units = ['line:1']\ndtype = 16", ["'dtype' of", "got 16", "string"]),
-        ("a.toml", "units = ['line:1']\nsize = 4", ["'size' of", "got 4", "8 pixels", "auto"]),
+        (
+            "a.toml",
+            "units = ['line:1']\nsize = 4",
+            ["'size' of", "got 4", "8 to 4096 pixels", "auto"],
+        ),
         ("a.toml", "units = ['line:1']\nsize = '96x'", ["'size' of", "'96x'", '"96x128"']),
         ("a.toml", "units = ['line:1']\nsize = true", ["'size' of", "got True", "auto"]),
         (
@@ -310,7 +320,7 @@ def test_bad_directions_are_refused(
         ("a.toml", "units = ['lime:1']", ["no layer 'lime'", "line"]),
         ("a.toml", "units = ['channl(line, 1)']", ["'channl'", "nearest: channel"]),
         ("a.toml", "units = ['line:1']\nsize = 8\nnetwork = 'plante'", ["nearest: planted"]),
-        ("a.toml", "units = ['line:1@40,0']\nsize = 48", ["'units' of the config: row 40"]),
+        ("a.toml", "units = ['line:1@40,0']\nsize = 48", ["row 40", "0 to 11"]),
     ],
 )
 def test_a_bad_config_is_refused(name: str, text: str | None, words: list[str]) -> None:

@@ -255,7 +255,7 @@ def _negatives(store: Path, places: range) -> int:
 def test_a_store_without_a_plan_or_of_another_kind_is_refused(store: Path, tmp_path: Path) -> None:
     plan = store / "plan.json"
     plan.write_text(json.dumps({"format": 1, "entries": [{"digest": "x"}]}))
-    assert_refused(command("site", store), "plan.json", "entries", "0.index", "required")
+    assert_refused(command("site", store), "plan.json", "entries", "0.digest", "pattern")
     plan.unlink()
     assert_refused(command("site", store), "no plan.json", "featviz atlas")
     assert_refused(command("site", tmp_path), "no atlas.json")

@@ -17,8 +17,9 @@ from pyarrow import parquet
 
 from featviz.atlas.check import check, repair
 from featviz.atlas.entry import Entry
+from featviz.atlas.evidence import Evidence
 from featviz.atlas.files import Files, Folder, Remote, files_at
-from featviz.atlas.ledger import layers_data, ledger
+from featviz.atlas.ledger import LayerUnits, layers_data, ledger
 from featviz.atlas.record import Record, sha256
 from featviz.atlas.store import Store, record_name
 from featviz.atlas.table import table
@@ -279,8 +280,8 @@ def change_recipe(store: Store, record: Record, _: Record) -> None:
     ("spoil", "words"),
     [
         (truncate, "truncated or no image (picture)"),
-        (exchange, "not the file that its record names (picture)"),
-        (remove, "missing, but a record names it (thumbnail)"),
+        (exchange, "not the file that is named (picture)"),
+        (remove, "missing, though it is named (thumbnail)"),
         (cut_record, "expected a whole record"),
         (move_record, "expected that of"),
         (change_recipe, "its recipe has another digest"),
@@ -336,7 +337,8 @@ def test_the_table_has_a_row_a_picture(store: Store, pictures: list[Picture]) ->
     entry = {"digest": digest, "index": 0, "address": "line:0", "layer": "line", "channel": 0}
     entry |= {"technique": "channel", "title": "line:0", "seed": 0, "is_view": False}
     store.write_json("plan.json", {"format": 1, "entries": [entry]})
-    store.write_evidence(f"{digest}-0", {"rank": 2, "spectrum_gap": 0.25, "path_flag": True})
+    known = Evidence("pink-512", rank=2, spectrum_gap=0.25, path_flag=True)
+    store.write_evidence(f"{digest}-0", known.to_data())
     rows = parquet.read_table(io.BytesIO(table(store))).to_pylist()
     named = {row["digest"]: row for row in rows}
     assert len(rows) == len(named) == 3
@@ -349,13 +351,11 @@ def test_the_table_has_a_row_a_picture(store: Store, pictures: list[Picture]) ->
 
 
 def test_the_ledger_counts_units_not_pictures() -> None:
-    layers = {
-        "layers": [
-            {"name": "a", "channels": 4, "is_view": False},
-            {"name": "b", "channels": 3, "is_view": False},
-            {"name": "sum", "channels": 2, "is_view": True},
-        ]
-    }
+    layers = [
+        LayerUnits("a", 4, is_view=False),
+        LayerUnits("b", 3, is_view=False),
+        LayerUnits("sum", 2, is_view=True),
+    ]
     asked = [("a", 0), ("a", 0), ("a", 1), ("a", 2), ("sum", 1), (None, None)]
     entries = [
         Entry(f"d{place}", 0, "", layer, channel, "channel", "", seed=0, is_view=False)

@@ -9,7 +9,7 @@ from featviz.atlas.claims import Claims, missing_recipes
 from featviz.atlas.config import AtlasConfig
 from featviz.atlas.ledger import layers_data
 from featviz.atlas.measuring import measure
-from featviz.atlas.plan import Plan, plan
+from featviz.atlas.plan import Plan, network_of, plan
 from featviz.atlas.quality import Judge
 from featviz.atlas.record import Record
 from featviz.atlas.references import References
@@ -17,11 +17,10 @@ from featviz.atlas.store import LAYERS, PLAN, Store
 from featviz.atlas.tally import Progress, Tally
 from featviz.atlas.writing import Writer
 from featviz.engine.execution import check_device, execution
-from featviz.engine.picture import Picture, check_channels
+from featviz.engine.picture import Picture
 from featviz.engine.render import fitting_slots, render_each
 from featviz.errors import Malformed
 from featviz.network.network import Network
-from featviz.network.zoo import load
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,7 @@ def build(
     Raises a FeatvizError before the first step where the config asks for what is not there.
     """
     source = config.weights if weights is None else weights
-    network = load(config.network, weights=source)
-    check_channels(network.preprocessing.channels)
+    network = network_of(config, source)
     check_device(means.device or "cpu")
     asked = plan(config, network)
     _begin(store, network, asked)
@@ -70,7 +68,7 @@ def build(
     measured = 0
     if means.references is not None:
         judge = Judge(network, means.references, device=means.device)
-        measured = measure(judge, store, asked, progress)
+        measured = measure(judge, store, asked, progress=progress)
     records = tuple(_records(store, asked))
     return Built(rendered, len(records) - rendered, measured, records)
 

@@ -3,15 +3,16 @@
 What a killed build leaves is no damage: a file that was not finished, a picture before its record.
 """
 
-import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from PIL import Image, UnidentifiedImageError
-
-from featviz.atlas.exemplars import exemplars_of
+from featviz.atlas.decoding import decoded
+from featviz.atlas.entry import entries_of
+from featviz.atlas.evidence import MEASURES, evidence_of
+from featviz.atlas.exemplars import exemplar_name, exemplars_of
+from featviz.atlas.ledger import layers_of
 from featviz.atlas.record import sha256
 from featviz.atlas.store import (
     CLAIMS,
@@ -31,8 +32,6 @@ OWN_NAME = re.compile(
     r"(pictures|thumbnails|lossy|evidence)/[0-9a-f]{2}/[0-9a-f]{32}-\d+(\.[0-9a-f]{8})?\.\w+"
     r"|exemplars/[0-9a-f]{2}/[0-9a-f]{32}\.webp|claims/[0-9a-f]{32}"
 )
-
-_NO_IMAGE = (UnidentifiedImageError, OSError, SyntaxError)
 
 
 @dataclass(frozen=True)
@@ -62,15 +61,16 @@ def check(store: Store) -> Checked:
     names = {name for folder in sorted(FOLDERS_OF_OURS) for name in store.files.names(folder)}
     found = [*_of_tops(store)]
     known: set[str] = set()
-    shown: set[str] = set()
+    shown: dict[str, list[str]] = {}
     whole = 0
     for key in store.kept_keys():
         damage, files = _of_record(store, key, fingerprint=str(head.get("fingerprint")))
-        shown |= {name for name, _, _ in exemplars_of(store.evidence(key))}
+        for _, _, sha in exemplars_of(store.evidence(key)):
+            shown.setdefault(sha, []).append(evidence_name(key))
         known |= {record_name(key), evidence_name(key), *files}
         whole += damage is None
         found += [] if damage is None else [damage]
-    known |= shown
+    known |= {exemplar_name(sha) for sha in shown}
     found += _of_exemplars(store, shown)
     left = {name for name in names - known if not is_finished(name) or OWN_NAME.fullmatch(name)}
     found += [Damage(name, "no file of ours", (name,)) for name in names - known - left]
@@ -78,30 +78,35 @@ def check(store: Store) -> Checked:
     found += [
         Damage(name, "evidence that cannot be read", (name,))
         for name in unread
-        if store.evidence(PurePosixPath(name).stem) is None
+        if not _is_evidence(store, PurePosixPath(name).stem)
     ]
     return Checked(tuple(sorted(found, key=lambda each: each.name)), tuple(sorted(left)), whole)
 
 
+def _is_evidence(store: Store, key: str) -> bool:
+    """Whether evidence can be read, or is of other measures and so measured again anyhow."""
+    data = store.evidence(key)
+    if data is None:
+        return False
+    return data.get("measures") != MEASURES or evidence_of(store, key) is not None
+
+
 def _of_tops(store: Store) -> Iterator[Damage]:
     """The files that the next build writes anew."""
-    for name, read in ((PLAN, store.plan_data), (LAYERS, store.layers_data)):
+    for name, read in ((PLAN, entries_of), (LAYERS, layers_of)):
         try:
-            read()
+            read(store)
         except Malformed:
             yield Damage(name, "not readable", (name,))
 
 
-def _of_exemplars(store: Store, names: set[str]) -> Iterator[Damage]:
-    """Images that evidence names; a build with the same --images keeps them again."""
-    for name in sorted(names):
-        try:
-            with Image.open(io.BytesIO(store.files.read(name))) as image:
-                image.load()
-        except FileNotFoundError:
-            yield Damage(name, "missing, but evidence names it", ())
-        except _NO_IMAGE:
-            yield Damage(name, "truncated or no image", (name,))
+def _of_exemplars(store: Store, shown: Mapping[str, list[str]]) -> Iterator[Damage]:
+    """Copies that evidence names; it goes with them, and is measured again."""
+    for sha, named_by in shown.items():
+        name = exemplar_name(sha)
+        what = _of_file(store, name, sha)
+        if what:
+            yield Damage(name, f"{what} (photograph)", (name, *named_by))
 
 
 def repair(store: Store, checked: Checked) -> None:
@@ -142,16 +147,15 @@ def _of_record(
 
 
 def _of_file(store: Store, name: str, sha: str) -> str:
-    """What is wrong with a picture's file; nothing where it is whole."""
+    """What is wrong with a file of this SHA-256; nothing where it is whole."""
     try:
         content = store.files.read(name)
     except FileNotFoundError:
-        return "missing, but a record names it"
+        return "missing, though it is named"
     if sha256(content) == sha:
         return ""
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-    except _NO_IMAGE:
+        decoded(content, name)
+    except Malformed:
         return "truncated or no image"
-    return "not the file that its record names"
+    return "not the file that is named"

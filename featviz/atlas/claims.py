@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from types import TracebackType
 from uuid import uuid4
 
-from featviz.atlas.record import Record
 from featviz.atlas.store import CLAIMS, Store
 from featviz.engine.recipe import Recipe
 
@@ -13,18 +12,17 @@ def missing_recipes(store: Store, recipes: Sequence[Recipe]) -> list[Recipe]:
     """Those of which a picture, or one of its files, is not there; such records are dropped."""
     missing = []
     for recipe in recipes:
-        found = [store.get(f"{recipe.digest}-{index}") for index in range(recipe.count)]
-        broken = [each for each in found if each is not None and not _has_files(store, each)]
-        for record in broken:
-            store.forget(record.key)
-        if broken or None in found:
+        lost = [key for key in _keys(recipe) if not store.holds(key)]
+        for key in lost:
+            if store.get(key) is not None:
+                store.forget(key)
+        if lost:
             missing.append(recipe)
     return missing
 
 
-def _has_files(store: Store, record: Record) -> bool:
-    """Whether all files of a record are there; their bytes are not read."""
-    return all(store.files.exists(name) for name, _ in record.files.values())
+def _keys(recipe: Recipe) -> list[str]:
+    return [f"{recipe.digest}-{index}" for index in range(recipe.count)]
 
 
 class Claims:

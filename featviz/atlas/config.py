@@ -31,6 +31,7 @@ from featviz.errors import (
     UnknownName,
     said_of,
 )
+from featviz.image.parameterizations import MOST_PX
 
 TECHNIQUES = ("channel", "neuron", "negative", "diversity")
 """What a config can ask of each unit."""
@@ -57,11 +58,13 @@ def _refused(expected: str) -> PydanticCustomError:
 
 def _check_size(size: object) -> object:
     sides = re.fullmatch(r"(\d+)x(\d+)", size) if isinstance(size, str) else None
-    is_side = isinstance(size, int) and not isinstance(size, bool) and size >= LEAST_PX
-    is_pair = sides is not None and min(map(int, sides.groups())) >= LEAST_PX
-    if not (is_side or is_pair or size == "auto"):
+    given = [int(side) for side in sides.groups()] if sides is not None else []
+    if isinstance(size, int) and not isinstance(size, bool):
+        given = [size]
+    is_fit = bool(given) and all(LEAST_PX <= side <= MOST_PX for side in given)
+    if not is_fit and size != "auto":
         raise _refused(
-            f'"auto", a side of at least {LEAST_PX} pixels, or rows and columns: "96x128"'
+            f'"auto", a side of {LEAST_PX} to {MOST_PX} pixels, or rows and columns: "96x128"'
         )
     return size
 
@@ -206,6 +209,12 @@ def _in_words(errors: list[ErrorDetails], file: str) -> FeatvizError:
             words = f"{counts['min_length']} or more"
         case "too_long":
             words = f"{counts['max_length']} at most"
+        case "missing":
+            words = "a value"
+        case "list_type":
+            words = "a list"
+        case "model_type" | "dict_type":
+            words = "keys and values"
         case _:
             words = first["msg"].removeprefix("Input should be ")
     return DoesNotFit(
@@ -223,20 +232,35 @@ def _unknown_key(outer: list[str], key: str, file: str) -> FeatvizError:
 
 
 def _parsed(path: Path) -> Any:
+    if not path.is_file():
+        there = "it is a folder" if path.is_dir() else "there is no such file"
+        raise NotAvailable(f"the config {str(path)!r}", there=there)
     suffixes = (".toml", ".yaml", ".yml")
     if path.suffix not in suffixes:
         raise UnknownName("kind of config", path.suffix or path.name, suffixes)
-    if not path.is_file():
-        raise NotAvailable(f"the config {str(path)!r}", there="there is no such file")
     try:
-        text = path.read_text(encoding="utf-8")
-        return tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
+        text = path.read_text(encoding="utf-8-sig")
+        return tomllib.loads(text) if path.suffix == ".toml" else yaml.load(text, _OnceLoader)
     except OSError as error:
         raise NotAvailable(f"the config {str(path)!r}", there=_line(error)) from error
-    except (tomllib.TOMLDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:  # TOML's errors are ValueErrors
         raise Malformed(
             "the config", str(path), expected=f"{path.suffix[1:].upper()} ({_line(error)})"
         ) from error
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """YAML whose keys stand once, as TOML's do."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        """Raises ConstructorError for a key that stands twice."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = [key for number, key in enumerate(keys) if key in keys[:number]]
+        if twice:
+            raise yaml.constructor.ConstructorError(
+                problem=f"the key {twice[0]!r} stands twice", problem_mark=node.start_mark
+            )
+        return super().construct_mapping(node, deep)
 
 
 def _line(error: Exception) -> str:

@@ -64,7 +64,7 @@ def _opened(asked: Directions) -> Iterator[tuple[list[int], Callable[[int], Tens
 def _check_shape(asked: Directions, shape: list[int], *, channels: int) -> None:
     if len(shape) == 2 and shape[1] == channels:
         return
-    hint = "its columns would fit: transpose it" if shape[:1] == [channels] else ""
+    hint = "its columns would fit: transpose it" if len(shape) == 2 and shape[0] == channels else ""
     raise DoesNotFit(
         f"tensor {asked.tensor!r} of {asked.file!r}",
         got=f"the shape {'x'.join(map(str, shape)) or 'of one number'}",
@@ -100,10 +100,11 @@ def _names(asked: Directions, rows: list[int], count: int) -> list[str]:
         return [names[row] for row in rows]
     if len(names) == len(rows):
         return names
+    of_all = f", or {count}, one for every row there is" if count != len(rows) else ""
     raise DoesNotFit(
         f"the names of {asked.tensor!r} of {asked.file!r}",
         got=len(names),
-        expected=f"{len(rows)}, one for each of the rows, or {count}, one for every row there is",
+        expected=f"{len(rows)}, one for each of the rows{of_all}",
     )
 
 
@@ -112,6 +113,6 @@ def _lines(file: str) -> list[str]:
         return [line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines()]
     except OSError as error:
         there = (error.strerror or str(error)).lower()
-        raise NotAvailable(f"the names {file!r}", there=there) from error
+        raise NotAvailable(f"the file of names {file!r}", there=there) from error
     except UnicodeDecodeError as error:
         raise Malformed("the names", file, expected="UTF-8 text, a name a line") from error

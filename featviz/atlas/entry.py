@@ -1,9 +1,9 @@
 """What a plan says of one picture, and such entries read back from a store."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from featviz.atlas.store import PLAN, Store
 from featviz.errors import Malformed
@@ -20,11 +20,11 @@ class Entry:
     directions and expressions. `seed` is the recipe's.
     """
 
-    digest: str
-    index: int
+    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+    index: Annotated[int, Field(ge=0)]
     address: str
     layer: str | None
-    channel: int | None
+    channel: Annotated[int, Field(ge=0)] | None
     technique: Technique
     title: str
     seed: int

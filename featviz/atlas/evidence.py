@@ -1,5 +1,6 @@
 """The numbers that say how far to trust a picture, as JSON; how they are measured is elsewhere."""
 
+import hashlib
 import statistics
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
@@ -7,6 +8,7 @@ from math import isfinite
 from typing import Any
 
 from featviz.atlas.held_out import FAMILY
+from featviz.atlas.store import Store
 from featviz.errors import Malformed
 
 FORMAT = 1
@@ -19,15 +21,18 @@ MEASURES = 3
 class Evidence:
     """What was measured on a picture's saved bytes, in float32; None where it cannot be said.
 
-    `references`: by which images responses were standardised. `score`: the objective of exactly
+    `references`: by which images responses were standardised. `picture`: the SHA-256 of the file
+    that it was measured on, "" for none. `score`: the objective of exactly
     these pixels, without the terms that compare the pictures of a recipe. `held_out`: its mean
     under the draws of `held_out_family`. `rank`: how many of the `rank_of` channels of the unit's
     layer this picture excites more, each in standard deviations of its own responses to the
     references; `z`: the unit's own. `spectrum_gap`: see that module. `diversity`,
     `seed_stability`: see `featviz.atlas.quality.with_sets`. `exemplars`: the reference photographs
-    with the highest values of the objective, best first: file and value. `natural_ratio`: the
-    score by the best one's value. `path_similarity`, `path_flag`: see `featviz.atlas.path`.
-    `has_sets`: what only several pictures say is in it.
+    with the highest values of the objective, best first: file, value, and the SHA-256 of the small
+    copy that a store keeps ("" for none); none where the best is no better than most.
+    `natural_ratio`: the score by the best value. `path_similarity`, `path_flag`: see
+    `featviz.atlas.path`. `of_set`: the `set_name` of the pictures that diversity and stability are
+    of, "" for none.
     """
 
     references: str
@@ -43,8 +48,9 @@ class Evidence:
     natural_ratio: float | None = None
     path_similarity: float | None = None
     path_flag: bool | None = None
-    exemplars: tuple[tuple[str, float], ...] = ()
-    has_sets: bool = False
+    picture: str = ""
+    exemplars: tuple[tuple[str, float, str], ...] = ()
+    of_set: str = ""
     measures: int = MEASURES
 
     @property
@@ -78,15 +84,32 @@ class Evidence:
         ]
         if wrong:
             raise Malformed("evidence", sorted(wrong)[0], expected="what featviz wrote")
-        exemplars = tuple((file, value) for file, value in kept.pop("exemplars"))
+        exemplars = tuple((file, value, sha) for file, value, sha in kept.pop("exemplars"))
         return cls(**kept, exemplars=exemplars)
+
+
+def evidence_of(store: Store, key: str) -> Evidence | None:
+    """What was measured of a store's picture; None where nothing is, or nothing of these measures.
+
+    Raises NotAvailable.
+    """
+    data = store.evidence(key)
+    try:
+        return None if data is None else Evidence.from_data(data)
+    except Malformed:
+        return None
+
+
+def set_name(keys: Iterable[str]) -> str:
+    """Of pictures that say something together: a digest of their names in the store."""
+    return hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()[:32]
 
 
 DERIVED = ("held_out_ratio", "natural_best")
 """Keys of the JSON that follow from others."""
-WORDS = ("references", "held_out_family")
+WORDS = ("references", "picture", "held_out_family", "of_set")
 COUNTS = ("rank", "rank_of", "measures")
-ALWAYS = ("references", "held_out_family", "measures", "exemplars", "has_sets")
+ALWAYS = (*WORDS, "measures", "exemplars")
 
 
 @dataclass(frozen=True)
@@ -126,7 +149,7 @@ def _fits(key: str, value: object) -> bool:
         return key not in ALWAYS
     if key in WORDS:
         return isinstance(value, str)
-    if key in ("path_flag", "has_sets"):
+    if key == "path_flag":
         return isinstance(value, bool)
     if key == "exemplars":
         return isinstance(value, list | tuple) and all(_is_exemplar(each) for each in value)
@@ -135,7 +158,7 @@ def _fits(key: str, value: object) -> bool:
 
 def _is_exemplar(value: object) -> bool:
     match value:
-        case [str(), number]:
+        case [str(), number, str()]:
             return _is_number(number)
     return False
 

@@ -50,13 +50,9 @@ class Files(ABC):
     def names(self, folder: str) -> Iterator[str]:
         """All files below a folder, sorted, unfinished ones too. Raises NotAvailable."""
 
+    @abstractmethod
     def exists(self, name: str) -> bool:
         """Whether there is such a file. Raises NotAvailable."""
-        try:
-            self.read(name)
-        except FileNotFoundError:
-            return False
-        return True
 
 
 class Folder(Files):
@@ -79,7 +75,7 @@ class Folder(Files):
     def create(self, name: str, content: bytes) -> bool:
         path = self.path / name
         with _said(f"writing {str(path)!r}"):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(path.parent)
             with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.") as file:
                 file.write(content)
                 file.flush()
@@ -122,7 +118,7 @@ class Remote(Files):
         self.url = url.rstrip("/")
         try:
             self._system, self._root = fsspec.core.url_to_fs(self.url)
-        except (ImportError, ValueError) as error:
+        except (ImportError, ValueError, OSError) as error:
             raise NotAvailable(f"the store {url!r}", there=_line(error)) from error
 
     @property
@@ -169,6 +165,13 @@ class Remote(Files):
 
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}".rstrip("/")
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotAvailable(f"the folder {str(path)!r}", there="it is a file") from error
 
 
 def files_at(place: str | Path) -> Files:

@@ -5,12 +5,37 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from featviz.atlas.entry import Entry, entries_of
-from featviz.atlas.store import Store
-from featviz.errors import DoesNotFit
+from featviz.atlas.store import FORMAT, LAYERS, Store
+from featviz.errors import DoesNotFit, Malformed
 from featviz.network.network import Network
 
-FORMAT = 1
+
+@dataclass(frozen=True)
+class LayerUnits:
+    """A layer as coverage counts it."""
+
+    name: str
+    channels: int
+    is_view: bool
+
+
+_LAYERS = TypeAdapter(tuple[LayerUnits, ...])
+
+
+def layers_of(store: Store) -> tuple[LayerUnits, ...] | None:
+    """The layers of a store's network, in order; None before the first build. Raises Malformed."""
+    data = store.layers_data()
+    if data is None:
+        return None
+    try:
+        return _LAYERS.validate_python(data["layers"])
+    except ValidationError as error:
+        raise Malformed(
+            "the file", f"{store.place}/{LAYERS}", expected="layers as `featviz atlas` writes them"
+        ) from error
 
 
 def layers_data(network: Network) -> dict[str, Any]:
@@ -96,7 +121,7 @@ class Ledger:
 def ledger_of(store: Store) -> Ledger:
     """The ledger of a store. Raises DoesNotFit where it is none, or nothing was built."""
     store.head()
-    layers, entries = store.layers_data(), entries_of(store)
+    layers, entries = layers_of(store), entries_of(store)
     if layers is None or entries is None:
         raise DoesNotFit(f"the store {store.place!r}", got="no plan", expected="a built atlas")
     verdicts = {record.key: (record.verdict, record.reason) for record in store.records()}
@@ -104,14 +129,14 @@ def ledger_of(store: Store) -> Ledger:
 
 
 def ledger(
-    layers: Mapping[str, Any],
+    layers: Iterable[LayerUnits],
     entries: Iterable[Entry],
     verdicts: Mapping[str, tuple[str, str]],
 ) -> Ledger:
     """The ledger of a store.
 
-    `layers`: layers.json. `entries`: those of the plan. `verdicts`: by picture key, verdict and
-    reason of what the store holds and the plan names.
+    `layers`: all of the network. `entries`: those of the plan. `verdicts`: by picture key, verdict
+    and reason of what the store holds and the plan names.
     """
     found: dict[tuple[str, int], list[tuple[str, str] | None]] = {}
     asked = Share()
@@ -122,12 +147,12 @@ def ledger(
             found.setdefault((entry.layer, entry.channel), []).append(verdict)
     by_layer: dict[str, Share] = {}
     network, views = Share(), Share()
-    for layer in layers["layers"]:
+    for layer in layers:
         share = Share()
-        for channel in range(layer["channels"]):
-            _count(share, found.get((layer["name"], channel), []))
-        by_layer[layer["name"]] = share
-        (views if layer["is_view"] else network).add(share)
+        for channel in range(layer.channels):
+            _count(share, found.get((layer.name, channel), []))
+        by_layer[layer.name] = share
+        (views if layer.is_view else network).add(share)
     return Ledger(network, asked, views, by_layer)
 
 

@@ -1,19 +1,15 @@
 """Measuring the evidence that pictures of a store lack."""
 
-import io
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
+from featviz.atlas.decoding import decoded
 from featviz.atlas.entry import Entry
-from featviz.atlas.evidence import Evidence
+from featviz.atlas.evidence import Evidence, evidence_of, set_name
 from featviz.atlas.exemplars import Exemplars
 from featviz.atlas.plan import Plan
-from featviz.atlas.quality import Judge, Judged, is_current, with_sets
-from featviz.atlas.record import Record
+from featviz.atlas.quality import Judge, Judged, grouped, is_current, set_key, with_sets
 from featviz.atlas.store import Store
 from featviz.atlas.tally import Progress
 from featviz.engine.recipe import Recipe
@@ -23,78 +19,89 @@ JUDGED_AT_ONCE = 64
 """Pictures whose evidence is measured before it is written."""
 
 
-def measure(judge: Judge, store: Store, asked: Plan, progress: Progress) -> int:
-    """Measures what has no evidence yet, or evidence by other references or older measures.
+def measure(judge: Judge, store: Store, asked: Plan, *, progress: Progress) -> int:
+    """Measures what has no evidence yet, or evidence of another file, by other references or by
+    older measures; returns how many pictures that were.
 
     A picture that cannot be read has none. The photographs that evidence names are kept first.
+    Raises DoesNotFit, NotAvailable.
     """
-    recipes = {recipe.digest: recipe for recipe in asked.recipes}
-    sets = _sets(asked, recipes)
-    in_sets = {entry.key for entries in sets for entry in entries}
-    exemplars = Exemplars(store, judge.references)
-    todo: list[Entry] = []
-    for entry in asked.entries:
-        known = store.evidence(entry.key)
-        if is_current(known, judge.references):
-            exemplars.keep(known)
-        else:
-            todo.append(entry)
-    judge.prepare({each.digest: recipes[each.digest] for each in todo}.values())
+    work = _Measuring(judge, store, {recipe.digest: recipe for recipe in asked.recipes})
+    todo = [entry for entry in asked.entries if work.lacks(entry)]
+    judge.prepare({each.digest: work.recipes[each.digest] for each in todo}.values())
     measured = 0
     with progress("measurements", len(todo)) as tally:
         for start in range(0, len(todo), JUDGED_AT_ONCE):
             some = todo[start : start + JUDGED_AT_ONCE]
-            part = [each for entry in some if (each := _judged(store, recipes, entry)) is not None]
-            for judged, evidence in zip(part, judge.evidence(part), strict=True):
-                key = judged.key
-                data = replace(evidence, has_sets=key not in in_sets).to_data()
-                exemplars.keep(data)
-                store.write_evidence(key, data)
-            measured += len(part)
+            measured += work.measure(some)
             tally.advance(float(len(some)))
-    for entries in sets:
-        _measure_set(judge, store, recipes, entries)
+    for entries in grouped(asked.entries, key=lambda e: set_key(work.recipes[e.digest])).values():
+        work.compare(entries)
     return measured
 
 
-def _measure_set(
-    judge: Judge, store: Store, recipes: Mapping[str, Recipe], entries: list[Entry]
-) -> None:
-    """Adds what the pictures say together, where it is not in the evidence of them all."""
-    known = [
-        (judged, Evidence.from_data(data))
-        for entry in entries
-        if (judged := _judged(store, recipes, entry)) is not None
-        and (data := store.evidence(entry.key)) is not None
-    ]
-    if all(evidence.has_sets for _, evidence in known):
-        return
-    for (judged, _), evidence in zip(known, with_sets(judge, known), strict=True):
-        store.write_evidence(judged.key, evidence.to_data())
+class _Measuring:
+    """What is known of the pictures of a plan while they are measured."""
 
+    def __init__(self, judge: Judge, store: Store, recipes: Mapping[str, Recipe]) -> None:
+        self.judge = judge
+        self.store = store
+        self.recipes = recipes
+        self._exemplars = Exemplars(store, judge.references)
+        self._known: dict[str, Evidence] = {}
+        """By the key of the picture: what the store has that is still true."""
+        self._rendered: set[str] = set()
+        """Keys of pictures that show something."""
 
-def _sets(asked: Plan, recipes: Mapping[str, Recipe]) -> list[list[Entry]]:
-    """Pictures that differ in nothing but the seed or their place in a set."""
-    groups: dict[Recipe, list[Entry]] = {}
-    for entry in asked.entries:
-        groups.setdefault(replace(recipes[entry.digest], seed=0), []).append(entry)
-    return [entries for entries in groups.values() if len(entries) > 1]
+    def lacks(self, entry: Entry) -> bool:
+        """Whether a picture that is there has to be measured."""
+        record = self.store.get(entry.key)
+        if record is None:
+            return False
+        if record.verdict == "rendered":
+            self._rendered.add(entry.key)
+        evidence = evidence_of(self.store, entry.key)
+        sha = record.files["picture"][1]
+        if evidence is None or not is_current(evidence, self.judge.references, sha):
+            return True
+        if self._exemplars.keep(evidence) != evidence:
+            return True
+        self._known[entry.key] = evidence
+        return False
 
+    def measure(self, entries: Sequence[Entry]) -> int:
+        """Measures pictures, each alone; returns how many could be read."""
+        part = [each for entry in entries if (each := self._read(entry)) is not None]
+        for judged, evidence in zip(part, self.judge.evidence(part), strict=True):
+            self._write(judged.key, self._exemplars.keep(evidence))
+        return len(part)
 
-def _judged(store: Store, recipes: Mapping[str, Recipe], entry: Entry) -> Judged | None:
-    """A picture of the store, to be measured; None where it cannot be read."""
-    record = store.get(entry.key)
-    if record is None:
-        return None
-    try:
-        pixels = _pixels(store, record)
-    except (FileNotFoundError, Malformed):
-        return None
-    return Judged(recipes[entry.digest], entry.index, pixels, record.verdict)
+    def compare(self, entries: Sequence[Entry]) -> None:
+        """Adds what pictures of one `set_key` say together, where the store has not this set."""
+        measured = [entry for entry in entries if entry.key in self._known]
+        members = [entry.key for entry in measured if entry.key in self._rendered]
+        name = set_name(members) if len(members) > 1 else ""
+        wanted = {entry.key: name if entry.key in members else "" for entry in measured}
+        if all(self._known[key].of_set == of_set for key, of_set in wanted.items()):
+            return
+        read = [each for entry in measured if (each := self._read(entry)) is not None]
+        known = [(judged, self._known[judged.key]) for judged in read]
+        for (judged, _), evidence in zip(known, with_sets(self.judge, known), strict=True):
+            self._write(judged.key, evidence)
 
+    def _write(self, key: str, evidence: Evidence) -> None:
+        self.store.write_evidence(key, evidence.to_data())
+        self._known[key] = evidence
 
-def _pixels(store: Store, record: Record) -> NDArray[np.uint8]:
-    """A record's picture as (row, column, channel) bytes. Raises FileNotFoundError, Malformed."""
-    with Image.open(io.BytesIO(store.read(record))) as image:
-        pixels = np.array(image)
-    return pixels if pixels.ndim == 3 else pixels[..., None]
+    def _read(self, entry: Entry) -> Judged | None:
+        """A picture of the store; None where it cannot be read."""
+        record = self.store.get(entry.key)
+        if record is None:
+            return None
+        try:
+            pixels = np.array(decoded(self.store.read(record), record.files["picture"][0]))
+        except (FileNotFoundError, Malformed):
+            return None
+        planes = pixels if pixels.ndim == 3 else pixels[..., None]
+        sha = record.files["picture"][1]
+        return Judged(self.recipes[entry.digest], entry.index, planes, record.verdict, sha)

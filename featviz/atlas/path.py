@@ -17,7 +17,7 @@ from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featviz.atlas.standards import Standards, seen_by
+from featviz.atlas.standards import Standards, best_first, seen_by
 from featviz.engine.algebra import Objective
 from featviz.engine.render import images_from_hwc_uint8
 from featviz.image.parameterizations import Shape
@@ -64,14 +64,17 @@ def path_of(standards: Standards, objective: Objective, pixels: NDArray[np.uint8
     spaced by their value. Of up to MOST_LAYERS unit layers, evenly spaced among those that run
     up to the last one which the objective reads, and that one itself, the activations are
     flattened, and of each map the same MOST_VALUES drawn values are compared. None where there
-    are fewer than FEWEST photographs or the objective asks the network nothing.
+    are fewer than FEWEST photographs, or the objective tells none of them from the others, or it
+    asks the network nothing.
     """
     rows, columns, channels = pixels.shape
     shape = Shape(channels, rows, columns)
     layers = path_layers(standards.network, objective, shape)
-    if standards.references.count < FEWEST or not layers:
+    if not layers:
         return None
     best, rest = _chosen(standards.values(shape, objective))
+    if len(best) + len(rest) < FEWEST:
+        return None
     prefix = Prefix(standards.network, layers, rows=rows, columns=columns)
     photographs = standards.references.images([*best, *rest], shape)
     images = torch.cat([photographs, images_from_hwc_uint8(pixels[None])])
@@ -129,8 +132,9 @@ def _drawn(count: int) -> Int64[Tensor, " value"]:
 
 
 def _chosen(values: Float[Tensor, " image"]) -> tuple[list[int], list[int]]:
-    """The images with the highest values, and some others, evenly spaced by their value."""
+    """The images with the highest values, and as many others, evenly spaced by their value."""
+    told = best_first(values)
     order = values.nan_to_num(nan=-torch.inf).argsort(descending=True, stable=True).tolist()
-    count = min(MOST_ALIKE, len(order) // 2)
-    left = order[count:]
-    return order[:count], [left[number * len(left) // count] for number in range(count)]
+    count = min(MOST_ALIKE, len(order) // 2, len(told))
+    left = [number for number in order if number not in told[:count]]
+    return told[:count], [left[number * len(left) // count] for number in range(count)]

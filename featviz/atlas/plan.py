@@ -12,11 +12,13 @@ from featviz.atlas.store import FORMAT
 from featviz.engine.algebra import Objective
 from featviz.engine.batch import check
 from featviz.engine.objectives import Channel, Likeness, Neuron, of_unit, title
+from featviz.engine.picture import check_channels
 from featviz.engine.presets import adjusted, transforms_under
 from featviz.engine.recipe import Recipe, default_recipe
 from featviz.engine.render import objectives_of
 from featviz.errors import DoesNotFit, said_of
 from featviz.network.network import Network
+from featviz.network.zoo import load
 from featviz.units import parse_unit, split_key
 
 
@@ -47,6 +49,17 @@ class Plan:
         return {"format": FORMAT, "config": self.config.given(), "entries": entries}
 
 
+def network_of(config: AtlasConfig, weights: str | None = None) -> Network:
+    """The network of a config, with these weights in place of its own where they are given.
+
+    Raises what `load` raises, and DoesNotFit where no image file holds its pictures.
+    """
+    with said_of("'network' of the config"):
+        network = load(config.network, weights=config.weights if weights is None else weights)
+        check_channels(network.preprocessing.channels)
+    return network
+
+
 def plan(config: AtlasConfig, network: Network) -> Plan:
     """Everything that the config asks of the network.
 
@@ -56,17 +69,13 @@ def plan(config: AtlasConfig, network: Network) -> Plan:
     recipes: dict[str, Recipe] = {}
     entries: list[Entry] = []
     moulds = _Moulds(config, network)
-    parts = {"units": _units, "pairs": _pairs, "directions": _directions}
-    for key, wanted_of in parts.items():
-        with said_of(f"{key!r} of the config"):
-            for wanted in wanted_of(config, network):
-                for seed in config.seeds:
-                    recipe = moulds.recipe(wanted, seed)
-                    digest = recipe.digest
-                    if digest not in recipes:
-                        recipes[digest] = recipe
-                        numbers = range(recipe.count)
-                        entries += (wanted.entry(digest, index, seed) for index in numbers)
+    for wanted in _wanted(config, network):
+        for seed in config.seeds:
+            recipe = moulds.recipe(wanted, seed)
+            digest = recipe.digest
+            if digest not in recipes:
+                recipes[digest] = recipe
+                entries += (wanted.entry(digest, index, seed) for index in range(recipe.count))
     most = max((recipe.count for recipe in recipes.values()), default=1)
     if most > config.slots:
         raise DoesNotFit(
@@ -138,6 +147,13 @@ class _Moulds:
         if is_new or not wanted.is_sure:
             check(self._network, recipe)
         return recipe
+
+
+def _wanted(config: AtlasConfig, network: Network) -> Iterator[_Wanted]:
+    """All that is wanted; an error names the key that it is of."""
+    for key, part in (("units", _units), ("pairs", _pairs), ("directions", _directions)):
+        with said_of(f"{key!r} of the config"):
+            yield from part(config, network)
 
 
 def _units(config: AtlasConfig, network: Network) -> Iterator[_Wanted]:

@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featviz.atlas.evidence import FORMAT, MEASURES, Evidence, finite, ratio
+from featviz.atlas.evidence import MEASURES, Evidence, finite, ratio, set_name
 from featviz.atlas.held_out import DRAWS, held_out
 from featviz.atlas.path import path_of
 from featviz.atlas.references import References
 from featviz.atlas.spectrum_gap import spectrum_gap
-from featviz.atlas.standards import Standards, seen_by
+from featviz.atlas.standards import Standards, best_first, seen_by
 from featviz.atlas.subject import Subject, subject_of
 from featviz.engine.algebra import Objective
 from featviz.engine.execution import check_device
@@ -45,12 +45,16 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Judged:
-    """The index-th picture of a recipe; `pixels` are (row, column, channel)."""
+    """The index-th picture of a recipe; `pixels` are (row, column, channel).
+
+    `sha`: the SHA-256 of the file that they were read from, "" for none.
+    """
 
     recipe: Recipe
     index: int
     pixels: NDArray[np.uint8]
     verdict: Verdict
+    sha: str = ""
 
     @property
     def key(self) -> str:
@@ -78,7 +82,7 @@ class Judge:
 
         `evidence` does so for what it is given; all recipes of an atlas at once save passes.
         """
-        for shape, members in _grouped(recipes, key=lambda recipe: recipe.shape).items():
+        for shape, members in grouped(recipes, key=lambda recipe: recipe.shape).items():
             subjects = [subject_of(self.network, recipe) for recipe in members]
             asked = [each.objective for each in subjects if each.objective is not None]
             with reproducible():
@@ -97,14 +101,14 @@ class Judge:
         for each in pictures:
             self._check(each)
         self.prepare(each.recipe for each in pictures if each.verdict == "rendered")
-        found = [Evidence(self.references.name)] * len(pictures)
+        found = [Evidence(self.references.name, picture=each.sha) for each in pictures]
         measurable = [
             number
             for number, each in enumerate(pictures)
             if each.verdict != "not finite"
             and subject_of(self.network, each.recipe).objective is not None
         ]
-        groups = _grouped(measurable, key=lambda number: self._pass_key(pictures[number].recipe))
+        groups = grouped(measurable, key=lambda number: self._pass_key(pictures[number].recipe))
         at_once = AT_ONCE.get(self.network.device.type, AT_ONCE["cpu"])
         for group in groups.values():
             for start in range(0, len(group), at_once):
@@ -154,7 +158,7 @@ class Judge:
 
     def _of_one(self, judged: Judged, values: Sequence[float], seen: Seen, number: int) -> Evidence:
         """`values`: the objective as it is and under the draws; the picture is the number-th."""
-        evidence = Evidence(self.references.name, score=finite(values[0]))
+        evidence = Evidence(self.references.name, finite(values[0]), picture=judged.sha)
         if judged.verdict != "rendered" or evidence.score is None:
             return evidence
         subject = subject_of(self.network, judged.recipe)
@@ -184,18 +188,14 @@ class Judge:
 
     def _natural(self, judged: Judged, objective: Objective, score: float) -> dict[str, Any]:
         shape = judged.recipe.shape
-        values = self.standards.values(shape, objective).double().nan_to_num(nan=-torch.inf)
-        order = values.argsort(descending=True, stable=True)[:EXEMPLARS].tolist()
-        best = order[0]
+        values = self.standards.values(shape, objective).double()
+        files = self.references.files
+        best = [(files[number], float(values[number]), "") for number in best_first(values)]
         with reproducible():
             path = path_of(self.standards, objective, judged.pixels)
         return {
-            "natural_ratio": ratio(score, float(values[best])),
-            "exemplars": tuple(
-                (self.references.files[number], float(values[number]))
-                for number in order
-                if values[number].isfinite()
-            ),
+            "natural_ratio": ratio(score, best[0][1]) if best else None,
+            "exemplars": tuple(best[:EXEMPLARS]),
             "path_similarity": None if path is None else finite(path.similarity),
             "path_flag": None if path is None else path.is_unlike,
         }
@@ -237,12 +237,10 @@ def with_sets(judge: Judge, pictures: Sequence[tuple[Judged, Evidence]]) -> list
     Channel means forget where things are, so that a feature that has only moved is neither
     diverse nor unstable, and are standardised so that each channel counts alike, however loud.
     """
-    found = [
-        replace(each, diversity=None, seed_stability=None, has_sets=True) for _, each in pictures
-    ]
+    found = [replace(each, diversity=None, seed_stability=None, of_set="") for _, each in pictures]
     rendered = [number for number, (each, _) in enumerate(pictures) if each.verdict == "rendered"]
     digests = {number: pictures[number][0].recipe.digest for number in rendered}
-    groups = _grouped(rendered, key=lambda n: replace(pictures[n][0].recipe, seed=0).digest)
+    groups = grouped(rendered, key=lambda n: set_key(pictures[n][0].recipe))
     for group in groups.values():
         if len(group) == 1:
             continue
@@ -255,12 +253,14 @@ def with_sets(judge: Judge, pictures: Sequence[tuple[Judged, Evidence]]) -> list
                 same.setdefault(digests[one], []).append(cosine)
             elif _noise(pictures[one][0]) != _noise(pictures[two][0]):
                 other.append(cosine)
+        name = set_name(pictures[number][0].key for number in group)
         for number in group:
             cosines = same.get(digests[number])
             found[number] = replace(
                 found[number],
                 diversity=1 - mean(cosines) if cosines else None,
                 seed_stability=mean(other) if other else None,
+                of_set=name,
             )
     return found
 
@@ -270,21 +270,23 @@ def _noise(picture: Judged) -> int:
     return picture.recipe.seed + picture.index
 
 
-def is_current(data: Any, references: References) -> bool:
-    """Whether stored evidence (its JSON, or None) is what would be measured today.
+def set_key(recipe: Recipe) -> str:
+    """Pictures whose recipes have the same one differ in nothing but the seed or the index."""
+    return replace(recipe, seed=0).digest
+
+
+def is_current(evidence: Evidence, references: References, sha: str) -> bool:
+    """Whether evidence is what would be measured today of a picture's file, but for its set.
 
     By these references; evidence by photographs is not given up for evidence by noise.
     """
-    if not isinstance(data, dict) or (data.get("format"), data.get("measures")) != (
-        FORMAT,
-        MEASURES,
-    ):
-        return False
-    known = str(data.get("references"))
-    return known == references.name or (not references.files and known.startswith("images:"))
+    known = evidence.references
+    is_by_these = known == references.name or (not references.files and known.startswith("images:"))
+    return is_by_these and evidence.measures == MEASURES and evidence.picture == sha
 
 
-def _grouped(members: Iterable[Member], *, key: Callable[[Member], Key]) -> dict[Key, list[Member]]:
+def grouped(members: Iterable[Member], *, key: Callable[[Member], Key]) -> dict[Key, list[Member]]:
+    """Members with the same key, in their order."""
     groups: dict[Key, list[Member]] = {}
     for member in members:
         groups.setdefault(key(member), []).append(member)

@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 from math import isfinite
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from featviz.engine.picture import Picture, Verdict
 from featviz.engine.recipe import Recipe
-from featviz.errors import DoesNotFit, FeatvizError, Malformed
+from featviz.errors import DoesNotFit, Malformed
 
 FORMAT = 1
 """Of the record's JSON; a reader refuses newer ones."""
@@ -62,6 +64,8 @@ class Record:
         """
         try:
             data = json.loads(content)
+            if not isinstance(data, dict):
+                raise TypeError("no JSON object")
             form = data.pop("format")
             if isinstance(form, int) and form > FORMAT:
                 raise DoesNotFit(
@@ -71,20 +75,37 @@ class Record:
                 )
             if form != FORMAT:
                 raise KeyError("format", form)
-            files = {kind: (file, sha) for kind, (file, sha) in data.pop("files").items()}
-            course = tuple(data.pop("course"))
             known = {each.name for each in fields(cls)}
             if not data.keys() <= known:
                 raise KeyError(*(data.keys() - known))
-            return _checked(cls(**data, files=files, course=course))
+            return _checked(_RECORD.validate_python(data))
+        except ValidationError as error:
+            first = error.errors()[0]
+            what = f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
+            raise Malformed("the record", name, expected=f"a whole record ({what})") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            if isinstance(error, FeatvizError):
-                raise
             raise Malformed("the record", name, expected=f"a whole record ({error})") from error
 
 
+_RECORD = TypeAdapter(Record)
+
+
 def _checked(record: Record) -> Record:
-    """The record. Raises KeyError where it names files that are not its own, such as "../x"."""
+    """The record.
+
+    Raises KeyError where it names files that are not its own, such as "../x", or lacks what every
+    record has.
+    """
+    match record.recipe, record.execution:
+        case (
+            {"shape": {"rows": int(), "columns": int(), "channels": int()}},
+            {"slots": int(), "device": str(), "dtype": str()},
+        ):
+            pass
+        case _:
+            raise KeyError("recipe or execution")
+    if "picture" not in record.files:
+        raise KeyError("picture")
     if not (_DIGEST.fullmatch(record.digest) and record.index >= 0):
         raise KeyError(record.key)
     for file, _ in record.files.values():

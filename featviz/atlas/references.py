@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from featviz.errors import NotAvailable
+from featviz.atlas.decoding import decoded
+from featviz.errors import Malformed, NotAvailable
 from featviz.image.parameterizations import Shape
 from featviz.image.seeds import normal
 from featviz.image.spectrum import hartley, pink_gain
@@ -20,10 +21,9 @@ from featviz.shapes import Images
 MOST_IMAGES = 1024
 """Of a folder; of more, so many evenly spaced ones in the order of their names."""
 KEPT_BYTES = 2**28
-"""Decoded images of one size that are kept for the next pass; more are decoded anew."""
+"""Decoded images that are kept; where those of one size take more they are decoded anew."""
 MEAN, SD = 0.5, 0.2
 """Of each channel of pink noise, before it is clipped to [0, 1]."""
-_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 class References(ABC):
@@ -67,8 +67,8 @@ class Pink(References):
 class Photographs(References):
     """The images of a folder, in the order of their names; `skipped` could not be decoded.
 
-    Resized with antialiasing to cover a picture's size, and cropped around the center. The
-    decoded ones of the size asked for last are kept where they take at most KEPT_BYTES.
+    Resized with antialiasing to cover a picture's size, and cropped around the center. Decoded
+    ones are kept for the next pass while they take at most KEPT_BYTES.
     """
 
     name: str
@@ -87,16 +87,16 @@ class Photographs(References):
         key = shape, number
         if key in self._kept:
             return self._kept[key]
-        if any(kept != shape for kept, _ in self._kept):
-            self._kept.clear()
         path = self.folder / self.files[number]
         try:
             pixels = _fitted(path, shape)
-        except _UNREADABLE as error:
+        except (OSError, Malformed) as error:
             raise NotAvailable(
                 f"the reference image {str(path)!r}", there="it could be read before"
             ) from error
         if self.count * pixels.nbytes <= KEPT_BYTES:
+            if sum(each.nbytes for each in self._kept.values()) + pixels.nbytes > KEPT_BYTES:
+                self._kept.clear()
             self._kept[key] = pixels
         return pixels
 
@@ -144,15 +144,27 @@ def _files(folder: Path) -> list[Path]:
 def _content(path: Path) -> bytes | None:
     """The bytes of an image; None where they cannot be read or decoded."""
     try:
-        with Image.open(path) as image:
-            image.load()
-        return path.read_bytes()
-    except _UNREADABLE:
+        content = path.read_bytes()
+        _in_bytes(decoded(content, path.name), path.name)
+    except (OSError, Malformed):
         return None
+    return content
 
 
 def _fitted(path: Path, shape: Shape) -> NDArray[np.uint8]:
-    with Image.open(path) as image:
-        upright = ImageOps.exif_transpose(image).convert("L" if shape.channels == 1 else "RGB")
-    fitted = ImageOps.fit(upright, (shape.columns, shape.rows), Image.Resampling.BICUBIC)
+    upright = _in_bytes(decoded(path.read_bytes(), path.name), path.name)
+    image = upright.convert("L" if shape.channels == 1 else "RGB")
+    fitted = ImageOps.fit(image, (shape.columns, shape.rows), Image.Resampling.BICUBIC)
     return np.asarray(fitted).reshape(shape.rows, shape.columns, shape.channels)
+
+
+def _in_bytes(image: Image.Image, name: str) -> Image.Image:
+    """The image with 8 bits a channel: of 16 bits the upper ones, which Pillow would clip.
+
+    Raises Malformed for numbers whose range is not known.
+    """
+    if image.mode == "F":
+        raise Malformed("the image", name, expected="8 or 16 bits a channel")
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))

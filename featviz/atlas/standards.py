@@ -111,6 +111,23 @@ class Standards:
         return self._values[shape, objective]
 
 
+def best_first(values: PerImage) -> list[int]:
+    """The numbers of the images that an objective tells from others, highest value first.
+
+    Left out are values that are not finite, and the lowest one where several images share it, as
+    those do that leave a rectified unit silent. Of equal ones the first comes first.
+    """
+    finite = values[values.isfinite()]
+    lowest = finite.min() if len(finite) else values.new_tensor(0)
+    is_shared = int((finite == lowest).sum()) > 1
+    order = values.argsort(descending=True, stable=True).tolist()
+    return [
+        number
+        for number in order
+        if values[number].isfinite() and not (is_shared and values[number] == lowest)
+    ]
+
+
 def images_at_once(rows: int, columns: int, device: torch.device) -> int:
     """How many images of a size pass a network together."""
     most = PIXELS_AT_ONCE.get(device.type, PIXELS_AT_ONCE["cpu"])

@@ -56,16 +56,17 @@ class Store:
 
     def head(self) -> dict[str, Any]:
         """Whose store it is. Raises Malformed, DoesNotFit where it is none of ours."""
-        data = self._json(HEAD)
+        data = self._json(HEAD, hint="; without it the next `featviz atlas` writes it anew")
         if data is None:
             raise DoesNotFit(
                 f"the store {self.place!r}", got=f"no {HEAD}", expected="what `featviz atlas` makes"
             )
         if data.get("format") != FORMAT:
+            is_newer = isinstance(data.get("format"), int) and data["format"] > FORMAT
             raise DoesNotFit(
                 f"the store {self.place!r}",
                 got=f"format {data.get('format')}",
-                expected=f"{FORMAT}; a newer featviz made it",
+                expected=f"{FORMAT}{'; a newer featviz made it' if is_newer else ''}",
             )
         return data
 
@@ -127,18 +128,31 @@ class Store:
 
     def forget(self, key: str) -> None:
         """Makes a picture missing again: its record, its evidence. Raises NotAvailable."""
-        for name in (record_name(key), evidence_name(key)):
+        for name in (evidence_name(key), record_name(key)):
             self.files.remove(name)
 
     def get(self, key: str) -> Record | None:
-        """The record of a picture; None where there is none, or none that can be read."""
+        """The record of a picture; None where there is none, or none that can be read.
+
+        Raises DoesNotFit where a newer featviz wrote it, NotAvailable.
+        """
         try:
             return self.record(key)
         except (FileNotFoundError, Malformed):
             return None
 
+    def holds(self, key: str) -> bool:
+        """Whether a picture's record and all of its files are there; their bytes are not read."""
+        record = self.get(key)
+        return record is not None and all(
+            self.files.exists(name) for name, _ in record.files.values()
+        )
+
     def record(self, key: str) -> Record:
-        """The record of a picture. Raises FileNotFoundError, Malformed."""
+        """The record of a picture.
+
+        Raises FileNotFoundError, Malformed, DoesNotFit where it is newer, NotAvailable.
+        """
         name = record_name(key)
         record = Record.from_json(self.files.read(name), name)
         if record.key != key:
@@ -160,7 +174,11 @@ class Store:
                 yield record
 
     def read(self, record: Record, kind: str = "picture") -> bytes:
-        """One of a record's files. Raises FileNotFoundError, Malformed where it is damaged."""
+        """One of a record's files.
+
+        Raises KeyError where it has none of this kind, FileNotFoundError, Malformed where it is
+        damaged, NotAvailable.
+        """
         name, sha = record.files[kind]
         content = self.files.read(name)
         if sha256(content) != sha:
@@ -196,15 +214,16 @@ class Store:
         """Replaces a file of the store's top. Raises NotAvailable."""
         self.files.write(name, _encoded(data))
 
-    def _json(self, name: str) -> dict[str, Any] | None:
+    def _json(self, name: str, *, hint: str = "") -> dict[str, Any] | None:
+        where = f"{self.place}/{name}"
         try:
             data = json.loads(self.files.read(name))
         except FileNotFoundError:
             return None
         except ValueError as error:
-            raise Malformed("the file", f"{self.place}/{name}", expected="whole JSON") from error
+            raise Malformed("the file", where, expected=f"whole JSON{hint}") from error
         if not isinstance(data, dict):
-            raise Malformed("the file", f"{self.place}/{name}", expected="a JSON object")
+            raise Malformed("the file", where, expected=f"a JSON object{hint}")
         return data
 
 

@@ -1,13 +1,13 @@
 """All records of a store as one Parquet table, a row a picture, for pandas, DuckDB and the like."""
 
 import io
-from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as arrow
 from pyarrow import parquet
 
 from featviz.atlas.entry import Entry, entries_of
+from featviz.atlas.evidence import Evidence, evidence_of
 from featviz.atlas.record import Record
 from featviz.atlas.store import Store
 
@@ -27,7 +27,7 @@ def table(store: Store) -> bytes:
     """A Parquet file. Raises what reading the store raises."""
     entries = {entry.key: entry for entry in entries_of(store) or ()}
     rows = [
-        _row(record, entries.get(record.key), store.evidence(record.key) or {})
+        _row(record, entries.get(record.key), evidence_of(store, record.key))
         for record in store.records()
     ]
     file = io.BytesIO()
@@ -35,7 +35,7 @@ def table(store: Store) -> bytes:
     return file.getvalue()
 
 
-def _row(record: Record, entry: Entry | None, evidence: Mapping[str, Any]) -> dict[str, Any]:
+def _row(record: Record, entry: Entry | None, evidence: Evidence | None) -> dict[str, Any]:
     shape = record.recipe["shape"]
     return {
         "key": record.key,
@@ -54,7 +54,7 @@ def _row(record: Record, entry: Entry | None, evidence: Mapping[str, Any]) -> di
         "device": record.execution["device"],
         "dtype": record.execution["dtype"],
         "picture": record.files["picture"][0] if "picture" in record.files else None,
-        **{name: evidence.get(name) for name in MEASURED},
+        **{name: getattr(evidence, name, None) for name in MEASURED},
     }
 
 

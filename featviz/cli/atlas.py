@@ -19,7 +19,7 @@ from featviz.atlas.sheet import MOST, contact_sheet
 from featviz.atlas.store import Store
 from featviz.cli.progress import progress_bar
 from featviz.engine.memory import parse_bytes
-from featviz.errors import Malformed, UnknownName
+from featviz.errors import FeatvizError, UnknownName
 from featviz.files import check_writable, write_whole
 
 store_argument = click.argument("store", type=str)
@@ -62,8 +62,10 @@ def atlas(config: Path, out: str | None, weights: str | None, **options: Any) ->
         f"{result.count('dead')} dead, {result.count('not finite')} not finite; "
         f"evidence of {result.measured} measured\nstore: {store.place}"
     )
+    if store.folder is None or len(result.records) > MOST:
+        return
     shown = _readable(store, result.records)
-    if store.folder is not None and 1 <= len(shown) <= MOST:
+    if shown:
         sheet = store.folder / "sheet.png"
         write_whole(sheet, contact_sheet(store, shown, columns=wanted.columns))
         click.echo(f"sheet: {sheet}")
@@ -110,7 +112,7 @@ def sheet(store: str, addresses: tuple[str, ...], out: Path, columns: int) -> No
     for address in addresses:
         if address not in known:
             raise UnknownName("layer or unit of the store", address, sorted(known))
-    wanted = set(addresses) or known
+    wanted = set(addresses)
     found = [
         record
         for each in entries
@@ -128,9 +130,12 @@ def _readable(store: Store, records: Sequence[Record]) -> list[Record]:
     for record in records:
         try:
             store.read(record)
-        except (FileNotFoundError, Malformed) as error:
+            record.asked()
+        except (FileNotFoundError, FeatvizError) as error:
+            is_gone = isinstance(error, FileNotFoundError)
+            said = f"{record.files['picture'][0]} is missing" if is_gone else str(error)
             hint = f"`featviz store check {store.place} --repair`"
-            click.echo(f"left out: {' '.join(str(error).split())}; see {hint}", err=True)
+            click.echo(f"left out: {' '.join(said.split())}; see {hint}", err=True)
         else:
             kept.append(record)
     return kept

@@ -11,17 +11,16 @@ from rich.console import Console
 from rich.table import Table
 
 from featviz.atlas.config import AtlasConfig, read_config
+from featviz.atlas.entry import Entry
 from featviz.atlas.estimate import Estimate, disk_bytes, estimate
-from featviz.atlas.plan import Entry, Plan, plan
+from featviz.atlas.plan import Plan, network_of, plan
 from featviz.atlas.store import HEAD, Store
+from featviz.cli.progress import in_words
 from featviz.engine.execution import Execution, execution
 from featviz.engine.memory import parse_bytes
-from featviz.engine.picture import check_channels
 from featviz.engine.render import fitting_slots
 from featviz.network.network import Network
-from featviz.network.zoo import load
 
-MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86400
 MIB = 2**20
 COUNTS = ("pictures", "kept", "missing")
 
@@ -41,8 +40,7 @@ def plan_command(
     how long the others will take, measured with a few steps. Nothing is written."""
     wanted = read_config(config)
     store = Store.at(str(Path("atlases") / config.stem) if out is None else out)
-    network = load(wanted.network, weights=wanted.weights if weights is None else weights)
-    check_channels(network.preprocessing.channels)
+    network = network_of(wanted, weights)
     asked = plan(wanted, network)
     there = kept_entries(asked, store, network)
     missing = asked.lacking(there)
@@ -69,7 +67,7 @@ def kept_entries(asked: Plan, store: Store, network: Network) -> set[Entry]:
         return set()
     store.check_owner(network)
     keys = set(store.kept_keys())
-    return {entry for entry in asked.entries if entry.key in keys and store.get(entry.key)}
+    return {entry for entry in asked.entries if entry.key in keys and store.holds(entry.key)}
 
 
 def parts_of(asked: Plan, there: set[Entry]) -> list[dict[str, Any]]:
@@ -124,15 +122,3 @@ def _summary(pictures: int, kept: int, disk: int, cost: Estimate | None) -> str:
         f"{head}: about {size}, {in_words(cost.seconds)}, and {evidence}\n"
         f"estimated from {cost.basis}"
     )
-
-
-def in_words(seconds: float) -> str:
-    """A duration in the two units that matter: "5 s", "3 min", "2 h 10 min", "3 d 4 h"."""
-    if seconds < MINUTE_S:
-        return f"{max(1, round(seconds))} s"
-    if seconds < HOUR_S:
-        return f"{round(seconds / MINUTE_S)} min"
-    minutes = round(seconds / MINUTE_S)
-    if seconds < DAY_S:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes // 1440} d {minutes % 1440 // 60} h"

@@ -9,6 +9,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86400
+
 
 class Bar:
     """How many pictures' worth of work is done, which layer is at work, how many failed.
@@ -25,9 +27,10 @@ class Bar:
         self._start = time.monotonic()
 
     def advance(self, pictures: float) -> None:
-        """So many pictures' worth of work is done."""
-        self.done += pictures
-        self._show(pictures, self.words())
+        """So many pictures' worth of work is done; what is done twice counts once at the end."""
+        more = min(pictures, self.pictures - self.done)
+        self.done += more
+        self._show(more, self.words())
 
     def finished(self, layer: str, *, is_good: bool) -> None:
         """A picture of this layer has ended."""
@@ -68,9 +71,21 @@ def echo(result: str) -> None:
     click.echo(result)
 
 
+def in_words(seconds: float) -> str:
+    """A duration in the two units that matter: "5 s", "3 min", "2 h 10 min", "3 d 4 h"."""
+    if seconds < MINUTE_S:
+        return f"{max(1, round(seconds))} s"
+    if seconds < HOUR_S:
+        return f"{round(seconds / MINUTE_S)} min"
+    minutes = round(seconds / MINUTE_S)
+    if seconds < DAY_S:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes // 1440} d {minutes % 1440 // 60} h"
+
+
 def _lines(console: Console, what: str, pictures: int) -> Callable[[float, str], None]:
-    """Prints a line for each tenth."""
-    done, told = 0.0, 0
+    """Prints a line for each tenth, with the time that the rest takes at the same rate."""
+    done, told, start = 0.0, 0, time.monotonic()
 
     def show(more: float, words: str) -> None:
         nonlocal done, told
@@ -79,6 +94,9 @@ def _lines(console: Console, what: str, pictures: int) -> Callable[[float, str],
         if tenth > told:
             told = tenth
             noun = what.removesuffix("s") if pictures == 1 else what
-            console.print(f"{10 * tenth} % of {pictures} {noun} ({words})", highlight=False)
+            left_s = (time.monotonic() - start) * (pictures - done) / done
+            left = f", {in_words(left_s)} left" if tenth < 10 else ""
+            line = f"{10 * tenth} % of {pictures} {noun} ({words}{left})"
+            console.print(line, highlight=False, soft_wrap=True)
 
     return show

@@ -30,7 +30,7 @@ def check_command(store: str, repairs: bool) -> None:
     found = check(source)
     for damage in found.damages:
         click.echo(damage)
-    left = f"; {len(found.leftovers)} files left by stopped builds" if found.leftovers else ""
+    left = f"; {len(found.leftovers)} files that nothing names" if found.leftovers else ""
     if repairs:
         repair(source, found)
         click.echo(f"{found.whole} pictures whole; {len(found.damages)} damaged{left}; removed")

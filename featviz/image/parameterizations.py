@@ -28,6 +28,10 @@ Parameters = Float[Tensor, "batch channel row column"]
 _DARKEST = 1 / 512  # under half a grey level of 8 bits, and its logit is finite
 
 
+MOST_PX = 4096
+"""Of a picture's side."""
+
+
 @dataclass(frozen=True)
 class Shape:
     """The size of one picture."""
@@ -37,10 +41,11 @@ class Shape:
     columns: int
 
     def __post_init__(self) -> None:
-        """Raises OutOfRange when there would be no pixel."""
-        for name in ("channels", "rows", "columns"):
-            if getattr(self, name) < 1:
-                raise OutOfRange(name, getattr(self, name), low=1, high="any", where="a picture")
+        """Raises OutOfRange when there would be no pixel, or more than MOST_PX on a side."""
+        for name, most in (("channels", None), ("rows", MOST_PX), ("columns", MOST_PX)):
+            value = getattr(self, name)
+            if value < 1 or (most is not None and value > most):
+                raise OutOfRange(name, value, low=1, high=most or "any", where="a picture")
 
 
 class Parameterization(ABC):

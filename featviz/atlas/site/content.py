@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from featviz.atlas.entry import Entry, entries_of
-from featviz.atlas.exemplars import exemplars_of
+from featviz.atlas.exemplars import exemplar_name, exemplars_of
 from featviz.atlas.record import Record
 from featviz.atlas.site.measures import measured, number
 from featviz.atlas.site.thumbnails import thumbnail_of
@@ -15,7 +15,7 @@ from featviz.atlas.store import Store
 from featviz.errors import DoesNotFit, FeatvizError, Malformed
 
 TECHNIQUES = ("channel", "neuron", "diversity", "negative", "direction", "pair", "expression")
-"""In the order in which a unit shows them; others come last."""
+"""In the order in which a unit shows them."""
 MOST_COURSE_POINTS = 256
 SUFFIXES = (".png", ".webp")
 """Of pictures that a browser shows."""
@@ -118,7 +118,7 @@ def read_content(store: Store, keep: Callable[[str, bytes], None]) -> Content:
 
 def technique_place(technique: str) -> int:
     """Where a technique comes in order."""
-    return TECHNIQUES.index(technique) if technique in TECHNIQUES else len(TECHNIQUES)
+    return TECHNIQUES.index(technique)
 
 
 def _standing(shown: Shown) -> tuple[int, bool]:
@@ -142,17 +142,17 @@ class _Photographs:
 
     store: Store
     hand_over: Callable[[str, bytes], None]
-    known: dict[str, bool] = field(default_factory=dict)
+    known: dict[str, str | None] = field(default_factory=dict)
 
-    def keep(self, name: str) -> bool:
-        """Whether the store has it."""
+    def keep(self, name: str) -> str | None:
+        """Its name in the site; None where the store has not got it."""
         if name not in self.known:
             try:
                 self.hand_over(name, self.store.files.read(name))
             except FileNotFoundError:
-                self.known[name] = False
+                self.known[name] = None
             else:
-                self.known[name] = True
+                self.known[name] = name
         return self.known[name]
 
 
@@ -185,8 +185,8 @@ def _shown(
     data = store.evidence(entry.key)
     evidence = measured(data, record.score)
     exemplars = [
-        [name if photographs.keep(name) else None, file, number(value)]
-        for name, file, value in exemplars_of(data)
+        [photographs.keep(exemplar_name(sha)), file, number(value)]
+        for file, value, sha in exemplars_of(data)
     ]
     shown = Shown(
         entry=entry,

@@ -79,7 +79,7 @@ class Report:
 def report(content: Content, sheets: list[str], places: dict[str, int]) -> Report:
     """From the picture that stands for each unit. `places`: of thumbnails among all."""
     measures = {each.key: each for each in MEASURES}
-    boxes = [measures[key] for key in BOXES if any(_values(content.units, key))]
+    boxes = [measures[key] for key in BOXES if _values(content.units, key)]
     scales = {each.key: _ends(_values(content.units, each.key)) for each in boxes}
     layers = [_layer(layer, boxes, scales) for layer in content.layers]
 
@@ -179,4 +179,4 @@ def _plain(words: str) -> str:
     """The words of a measure where no one picture fills its places."""
     for place in (" {rank_of}", " ({references})", " ({natural_best})", " ({held_out_family})"):
         words = words.replace(place, "")
-    return words.replace("({held_out_family})", "")
+    return words

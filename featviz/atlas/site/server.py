@@ -2,6 +2,7 @@
 
 import re
 import socketserver
+import sys
 from email.utils import formatdate
 from functools import partial
 from http import HTTPStatus
@@ -54,6 +55,11 @@ class SiteServer(ThreadingHTTPServer):
         socketserver.TCPServer.server_bind(self)
         host, self.server_port = self.server_address[:2]
         self.server_name = str(host)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing of a browser that went away before its answer was whole."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
     @property
     def url(self) -> str:

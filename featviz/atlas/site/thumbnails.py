@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
+from featviz.atlas.decoding import decoded
 from featviz.atlas.record import Record
 from featviz.atlas.store import Store
-from featviz.errors import FeatvizError, Malformed
+from featviz.errors import FeatvizError
 
 Pixels = NDArray[np.floating[Any]]
 CELL_PX = 64
@@ -44,11 +45,7 @@ def cell(content: bytes) -> Image.Image:
 
     Raises Malformed.
     """
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            whole = image.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise Malformed("the picture", f"of {len(content)} bytes", expected="an image") from error
+    whole = decoded(content, f"of {len(content)} bytes").convert("RGB")
     if whole.size == (CELL_PX, CELL_PX):
         return whole
     return ImageOps.pad(whole, (CELL_PX, CELL_PX), color=MIDDLE_GRAY)
@@ -123,12 +120,8 @@ def most_similar(found: Float[Pixels, "picture feature"], count: int) -> list[li
         block = scaled[start : start + NEAREST_BLOCK]
         distances = squares - 2 * block @ scaled.T  # up to a constant of the row
         distances[np.arange(len(block)), start + np.arange(len(block))] = np.inf
-        if count < len(scaled) - 1:
-            candidates = np.argpartition(distances, count, axis=1)[:, :count]
-            candidates.sort(axis=1)
-        else:
-            candidates = np.tile(np.arange(len(scaled)), (len(block), 1))
-        order = np.argsort(np.take_along_axis(distances, candidates, axis=1), axis=1, kind="stable")
-        chosen = np.take_along_axis(candidates, order, axis=1)[:, :count]
-        nearest += chosen.tolist()
+        ends = np.partition(distances, count - 1, axis=1)[:, count - 1]
+        for row, end in zip(distances, ends, strict=True):
+            near = np.flatnonzero(row <= end)
+            nearest.append(near[np.argsort(row[near], kind="stable")][:count].tolist())
     return nearest

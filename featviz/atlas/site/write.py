@@ -109,9 +109,8 @@ def _in_sheet_order(content: Content) -> list[Shown]:
     return first + sorted(others, key=_series)
 
 
-def _series(shown: Shown) -> tuple[int, str, int]:
-    entry = shown.entry
-    return technique_place(entry.technique), entry.technique, entry.index
+def _series(shown: Shown) -> tuple[int, int]:
+    return technique_place(shown.entry.technique), shown.entry.index
 
 
 def _similar(content: Content) -> dict[int, list[list[int]]]:

@@ -53,7 +53,7 @@
   }
 
   featviz.go_to_layer = function (number) {
-    const route = featviz.filters_route({ ...featviz.no_filters(), layer: "" });
+    const route = featviz.filters_route(featviz.no_filters());
     const go = () => featviz.scroll_to_layer(number);
     if (location.hash === route || (location.hash === "" && route === "#/")) { go(); return; }
     featviz.forget_place();

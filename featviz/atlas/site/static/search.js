@@ -13,14 +13,14 @@
     const { atlas } = featviz;
     const wanted = text.trim().toLowerCase();
     if (wanted === "") return [];
-    const [, layer_part, channel_part] = /^(.*?)(?:[:/#\s](\d*))?$/.exec(wanted);
+    const [, layer_part, channel_part] = /^(.*?)(?:[:/#\s](\d*))?$/s.exec(wanted);
     const by_name = (part) => atlas.layers.map((layer, number) => ({ layer, number }))
       .filter(({ layer }) => layer.name.toLowerCase().includes(part))
       .sort((one, other) => one.layer.name.length - other.layer.name.length || one.number - other.number);
     const results = [];
     if (channel_part !== undefined) {
       for (const { layer, number } of by_name(layer_part).slice(0, MOST)) {
-        const units = await featviz.units_of(number);
+        const units = await featviz.units_of(number).catch(() => []);
         for (const unit of units) {
           if (unit.channel === null || !String(unit.channel).startsWith(channel_part)) continue;
           results.push({ text: unit.title, unit, is_exact: String(unit.channel) === channel_part && layer.name.toLowerCase() === layer_part });

@@ -20,7 +20,7 @@
     return element("figure", { class: `picture${picture.verdict === "rendered" ? "" : " failed"}` },
       element("img", {
         src: picture.file, width: shape.columns || null, height: shape.rows || null, loading: "lazy",
-        alt: `Picture that ${picture.technique === "negative" ? "least" : "most"} excites ${detail.address} (${picture.technique})`,
+        alt: `Picture that ${picture.technique === "negative" ? "least" : "most"} excites ${detail.address} (${name_of(unit, picture, detail)})`,
       }),
       element("figcaption", {}, words.filter((each) => each !== "").join(" · "),
         element("span", { class: "figure" }, shown(picture.score))));
@@ -47,10 +47,10 @@
   function exemplars(detail) {
     if (detail.exemplars.length === 0) return null;
     return element("section", { class: "exemplars" }, element("h2", {}, "Best natural images"),
-      element("p", { class: "note" }, `Of the reference images (${detail.evidence.references}), those with the highest score, resized and cropped as the network saw them.`),
+      element("p", { class: "note" }, `Of the reference images (${detail.evidence.references}), those with the highest score, cropped to a square around the center.`),
       element("div", { class: "photographs", "data-kind": "exemplars" }, detail.exemplars.map(([source, file, value]) => element("figure", {},
         source && element("img", { src: source, width: 128, height: 128, loading: "lazy", alt: `Reference image ${file}` }),
-        element("figcaption", { title: file }, source ? shown(value) : `${file}: ${shown(value)}`)))));
+        element("figcaption", {}, shown(value), element("span", { class: "file" }, file))))));
   }
 
   featviz.remake_command = (picture) => `featviz render --recipe ${picture.file} --out again`;

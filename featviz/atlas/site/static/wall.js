@@ -36,7 +36,7 @@
       element("details", { class: "side", open: !is_narrow() }, element("summary", {}, "Layers"), layers),
       element("div", { class: "walls" },
         featviz.filter_bar(filters, (changed) => { kept.current = null; location.hash = featviz.filters_route(changed); }),
-        note, space));
+        note, legend(), space));
     document.title = `${featviz.atlas.network}: atlas of units`;
     show_map();
     arrange();
@@ -47,6 +47,14 @@
     wall.observer.observe(space);
     if (featviz.looks_at_units(filters)) look_at_all();
   };
+
+  // What the marks of tiles mean, those that there are.
+  function legend() {
+    const { verdicts, measured } = featviz.atlas;
+    const words = [verdicts.some((each) => each !== "rendered") && "Red: no picture came about.",
+      measured.includes("path_flag") && "Dot: earlier layers see the picture unlike the unit's best natural images."];
+    return element("p", { class: "note" }, words.filter(Boolean).join(" "));
+  }
 
   const is_narrow = () => window.innerWidth < 760;
   const tile_px = () => Number(wall.filters.tile) || featviz.atlas.sheet.cell_px;
@@ -78,18 +86,22 @@
   const head_px = () => document.querySelector(".top").offsetHeight;
   const offset = () => wall.space.getBoundingClientRect().top + window.scrollY;
 
-  // The units that a layer shows, in order; null until its data is here.
+  // The units that a layer shows, in order; null until its data is here and in the layout.
   function order_of(number) {
+    return wall.orders[number] || null;
+  }
+
+  function take_order(number) {
     if (!wall.orders[number] && featviz.layers[number]) {
       wall.orders[number] = featviz.in_order(featviz.layers[number], wall.filters);
     }
-    return wall.orders[number] || null;
+    return order_of(number);
   }
 
   function arrange() {
     if (!wall) return;
     const counts = featviz.atlas.layers.map((layer, number) => {
-      const order = is_shown(number) ? order_of(number) : null;
+      const order = is_shown(number) ? take_order(number) : null;
       return { number, count: !is_shown(number) ? 0 : order ? order.length : layer.units };
     });
     wall.layout = featviz.layout(counts, { width: wall.space.clientWidth, smallest: tile_px(), is_filled: is_narrow() });
@@ -124,7 +136,7 @@
     featviz.units_of(number).then(() => {
       if (wall !== mine) return;
       const section = wall.layout.sections.find((each) => each.number === number);
-      if (section && section.count !== order_of(number).length) arrange();
+      if (section && section.count !== take_order(number).length) arrange();
       else schedule();
     }, (error) => { if (wall === mine) wall.note.textContent = error.message; });
   }
