@@ -3,18 +3,12 @@
 python -m benchmarks.acceptance [--config configs/early-vision.toml] [--store FOLDER] [--out FILE]
 
 The store is made anew where it is not there; one that is gives its pictures, and only what is
-missing counts for the time. Then builds of other stores are told to stop, by SIGINT and SIGTERM,
-while they render and while they measure evidence: seconds until the process has ended.
+missing counts for the time.
 """
 
 import argparse
 import resource
-import shutil
-import signal
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -75,39 +69,9 @@ def main() -> None:
         },
         "rows": rows,
     }
-    content["stops"] = stops = [
-        {"signal": number.name, "while": work, "stop_s": stopping_s(options.config, number, source)}
-        for work, source in (("rendering", None), ("measuring", folder))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    ]
-    print(line({name: value for name, value in content.items() if name not in ("rows", "stops")}))
-    for each in stops:
-        print(line(each))
+    print(line({name: value for name, value in content.items() if name != "rows"}))
     suffix = f"-{options.config.stem}"
     write_result("acceptance", torch.device("cpu"), content, out=options.out, suffix=suffix)
-
-
-def stopping_s(config: Path, number: signal.Signals, source: Path | None) -> float:
-    """Seconds from a signal to the end of a build, sent once the first file is there.
-
-    Of a store without pictures, or of a copy of `source` without its evidence.
-    """
-    with tempfile.TemporaryDirectory(prefix="featviz-stop-") as place:
-        folder = Path(place) / "store"
-        waited = "records"
-        if source is not None:
-            waited = "evidence"
-            shutil.copytree(source, folder, ignore=shutil.ignore_patterns(waited, "site"))
-        command = [sys.executable, "-m", "featviz", "atlas", str(config), "--out", str(folder)]
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as build:
-            while not any((folder / waited).glob("*/*.json")):
-                if build.poll() is not None:
-                    raise RuntimeError(f"the build ended with {build.returncode} before it began")
-                time.sleep(0.1)
-            start = time.perf_counter()
-            build.send_signal(number)
-            build.wait()
-            return time.perf_counter() - start
 
 
 def quality(store: Store, keys: Iterable[str]) -> dict[str, Any]:

@@ -127,20 +127,21 @@ def _acceptance() -> str:
         f"{_where(result)}): {result['pictures']:,} pictures of {settings['size']} px, preset "
         f"`{settings['preset']}`, in {result['pictures_s']:.0f} s, their evidence in "
         f"{result['evidence_s']:.0f} s, pages in {result['site_s']:.1f} s; "
-        f"{config['accounted']:.0%} of the config accounted for. {_stops(result)}"
+        f"{config['accounted']:.0%} of the config accounted for. {_stops()}"
         "By layer: how many pictures excite their own unit most of all units of the layer, or "
         "among the first 5; medians of the rank, of the share of the score left under held-out "
         "changes, and of the spectrum gap.\n\n" + _table(head, rows)
     )
 
 
-def _stops(result: dict[str, Any]) -> str:
-    if "stops" not in result:
+def _stops() -> str:
+    result = newest("stopping-*.json")
+    if result is None:
         return ""
-    longest = max(each["stop_s"] for each in result["stops"])
+    longest = max(row["stop_s"] for row in result["rows"])
     return (
-        f"Told to stop by SIGINT or SIGTERM while rendering or measuring, a build ended within "
-        f"{longest:.1f} s. "
+        "Told to stop by SIGINT or SIGTERM while rendering or measuring, a build ended within "
+        f"{longest:.1f} s (`scripts/bench stopping`). "
     )
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +31,7 @@ from featviz.atlas.exemplars import exemplar_name
 from featviz.atlas.plan import plan
 from featviz.atlas.record import Record
 from featviz.atlas.sheet import GAP_PX, LINE_PX, _fitted
-from featviz.atlas.store import Store
+from featviz.atlas.store import Store, evidence_name, record_name
 from featviz.engine.picture import Picture
 from featviz.engine.render import render
 from featviz.network.planted.answers import DEAD
@@ -407,6 +408,153 @@ def test_evidence_of_sets_survives_an_interruption(
         assert found["seed_stability"] is not None
 
 
+def test_what_pictures_say_together_follows_the_set(tmp_path: Path) -> None:
+    def stability(seeds: list[int]) -> list[float | None]:
+        text = "network = 'planted'\nunits = ['line:0']\nsize = 48\nsteps = 2\n"
+        Path("a.toml").write_text(f"{text}seeds = {seeds}\n")
+        printed("atlas", "a.toml", "--out", "here")
+        known = (f"{each['digest']}-0" for each in entries_of(Path("here")))
+        return [(Store.at("here").evidence(key) or {})["seed_stability"] for key in known]
+
+    assert stability([0]) == [None]
+    assert stability([9]) == [None]
+    one, other = stability([0, 9])
+    assert one is not None
+    assert one == other
+    three = stability([0, 9, 30])
+    assert len(set(three)) == 1
+    assert three[0] not in (None, one)
+    assert stability([9]) == [None]
+
+
+def test_sets_that_are_measured_are_not_decoded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("a.toml").write_text(SETS)
+    printed("atlas", "a.toml", "--out", "here")
+
+    def stop(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("featviz.atlas.measuring.decoded", stop)
+    assert "evidence of 0 measured" in printed("atlas", "a.toml", "--out", "here")
+
+
+def test_evidence_is_of_the_file_that_is_there(tmp_path: Path) -> None:
+    text = "network = 'planted'\nunits = ['line:0']\nsize = 48\nsteps = 8\n"
+    Path("a.toml").write_text(text)
+    printed("atlas", "a.toml", "--out", "here")
+    store, (entry,) = Store.at("here"), entries_of(Path("here"))
+    key = f"{entry['digest']}-0"
+    before = store.evidence(key) or {}
+    store.files.remove(record_name(key))  # as a crash in the middle of forgetting leaves it
+    Path("a.toml").write_text(f"{text}dtype = 'bfloat16'\n")
+    assert "evidence of 1 measured" in printed("atlas", "a.toml", "--out", "here")
+    after = store.evidence(key) or {}
+    record = store.record(key)
+    assert after["picture"] == record.files["picture"][1] != before["picture"]
+    assert after["score"] == pytest.approx(record.score, rel=1e-2)
+
+
+def test_evidence_that_cannot_be_read_is_measured_again_and_named(tmp_path: Path) -> None:
+    Path("a.toml").write_text(SETS)
+    printed("atlas", "a.toml", "--out", "here")
+    store, entry = Store.at("here"), entries_of(Path("here"))[0]
+    key = f"{entry['digest']}-{entry['index']}"
+    good = store.evidence(key) or {}
+    for bad in ({k: v for k, v in good.items() if k != "rank"}, {**good, "rank": "high"}):
+        store.write_evidence(key, bad)
+        (damage,) = check(store).damages
+        assert str(damage) == f"{evidence_name(key)}: evidence that cannot be read"
+        assert run("store", "table", "here").exit_code == 0
+        assert "evidence of 1 measured" in printed("atlas", "a.toml", "--out", "here")
+        assert store.evidence(key) == good
+    store.write_evidence(key, {"format": 1, "measures": 1})  # as an older featviz wrote it
+    assert check(store).damages == ()
+
+
+def test_a_plan_counts_as_there_what_a_build_would_keep(tmp_path: Path) -> None:
+    Path("a.toml").write_text("network = 'planted'\nunits = ['line:0-1']\nsize = 48\nsteps = 2\n")
+    printed("atlas", "a.toml", *BARE)
+    next(iter(Path("here/pictures").rglob("*.png"))).unlink()
+    told = json.loads(printed("plan", "a.toml", "--out", "here", "--no-timing", "--json"))
+    assert (told["kept"], told["missing"]) == (1, 1)
+    assert printed("atlas", "a.toml", *BARE).startswith("1 pictures rendered, 1 kept")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"files": {}},
+        {"score": "x"},
+        {"execution": {}},
+        {"recipe": {}},
+        {"recipe": []},
+        {"verdict": "odd"},
+        {"course": ["x"]},
+        {"files": {"picture": ["only a name"]}},
+    ],
+)
+def test_a_record_that_is_damaged_inside_is_named_and_made_again(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    Path("a.toml").write_text("network = 'planted'\nunits = ['line:0-1']\nsize = 48\nsteps = 2\n")
+    printed("atlas", "a.toml", *BARE)
+    store, entry = Store.at("here"), entries_of(Path("here"))[0]
+    name = record_name(f"{entry['digest']}-0")
+    record = json.loads(store.files.read(name))
+    store.files.write(name, json.dumps({**record, **changes}).encode())
+    (damage,) = check(store).damages
+    assert damage.name == name
+    assert run("store", "table", "here").exit_code == 0
+    assert run("sheet", "here").exit_code == 0
+    assert run("site", "here").exit_code == 0
+    assert printed("atlas", "a.toml", *BARE).startswith("1 pictures rendered, 1 kept")
+    assert check(store).damages == ()
+
+
+def test_a_file_in_the_way_of_a_folder_is_one_line(tmp_path: Path) -> None:
+    Path("a.toml").write_text("network = 'planted'\nunits = ['line:0']\nsize = 48\nsteps = 2\n")
+    Path("here").mkdir()
+    Path("here/claims").write_text("mine")
+    assert_refused(["atlas", "a.toml", *BARE], "here/claims", "it is a file")
+
+
+def test_a_file_that_claims_to_be_huge_is_damage(tmp_path: Path) -> None:
+    Path("a.toml").write_text("network = 'planted'\nunits = ['line:0']\nsize = 48\nsteps = 2\n")
+    printed("atlas", "a.toml", *BARE)
+    picture = next(iter(Path("here/pictures").rglob("*.png")))
+    header = b"IHDR" + (30000).to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0"
+    chunk = len(header[4:]).to_bytes(4, "big") + header + zlib.crc32(header).to_bytes(4, "big")
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
+    assert "truncated or no image" in run("store", "check", "here").stdout
+
+
+def test_layers_that_are_damaged_are_named(tmp_path: Path) -> None:
+    Path("a.toml").write_text("network = 'planted'\nunits = ['line:0']\nsize = 48\nsteps = 2\n")
+    printed("atlas", "a.toml", *BARE)
+    Path("here/layers.json").write_text('{"format": 1, "layers": [{}]}')
+    assert_refused(["coverage", "here"], "here/layers.json", "layers")
+    (damage,) = check(Store.at("here")).damages
+    assert damage.name == "layers.json"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", ["atlas.json", "whole JSON", "writes it anew"]),
+        ("[]", ["atlas.json", "JSON object"]),
+        ("{}", ["got format None, expected 1"]),
+        ('{"format": 99}', ["got format 99", "newer"]),
+    ],
+)
+def test_a_damaged_head_is_one_line(tmp_path: Path, content: str, words: list[str]) -> None:
+    Path("here").mkdir()
+    Path("here/atlas.json").write_text(content)
+    assert_refused(["store", "check", "here"], *words)
+    assert ("newer" in run("store", "check", "here").stderr) == ("99" in content)
+
+
 def test_a_damaged_picture_is_named_and_the_rest_goes_on(config: Path) -> None:
     printed("atlas", config, *BARE)
     store = Store.at("here")
@@ -424,11 +572,7 @@ def test_a_damaged_picture_is_named_and_the_rest_goes_on(config: Path) -> None:
 
 
 def test_evidence_by_photographs_is_not_given_up(tmp_path: Path) -> None:
-    images = tmp_path / "images"
-    images.mkdir()
-    for number in range(3):
-        noise = np.random.default_rng(number).integers(0, 256, (48, 48, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(images / f"{number}.png")
+    images = noise_images(tmp_path / "images", 3)
     Path("a.toml").write_text("network = 'planted'\nunits = ['line:0']\nsize = 48\nsteps = 2\n")
     printed("atlas", "a.toml", "--out", "here", "--images", images)
     assert "evidence of 0 measured" in printed("atlas", "a.toml", "--out", "here")

@@ -205,6 +205,12 @@ def test_progress_ends_at_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
         "100 % of 4 pictures",
     ]
     assert lines[-1].endswith("/s, line, 1 without a picture)")
+    assert all(line.endswith(" s left)") for line in lines[:-1])
+    with progress_bar("pictures", 4) as bar:
+        for _ in range(9):  # when memory runs out, what was begun is done again
+            bar.advance(0.8)
+    told = [line.split(" (")[0] for line in capsys.readouterr().err.splitlines()]
+    assert told == [f"{share} % of 4 pictures" for share in (20, 40, 60, 80, 100)]
     with pytest.raises(KeyboardInterrupt), progress_bar("pictures", 4):
         raise KeyboardInterrupt
     assert capsys.readouterr().err == ""

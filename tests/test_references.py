@@ -162,3 +162,18 @@ def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(NotAvailable, match=r"a\.png"):
         references.images([0], SHAPE)
+
+
+def test_of_sixteen_bits_the_upper_ones_are_read(tmp_path: Path) -> None:
+    values = np.array([[0, 3000], [30000, 65535]], dtype=np.uint16).repeat(8, 0).repeat(8, 1)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    (image,) = folder_references(tmp_path).images([0], Shape(3, 16, 16))
+    found = image[0, ::15, ::15]
+    expected = torch.tensor([[0.0, 3000], [30000, 65535]]) / 65535
+    torch.testing.assert_close(found, expected, rtol=0, atol=1 / 255)
+
+
+def test_numbers_without_a_known_range_are_skipped(tmp_path: Path) -> None:
+    saved(tmp_path / "good.png", flat(16, 16, (1, 2, 3)))
+    Image.fromarray(np.ones((8, 8), dtype=np.float32)).save(tmp_path / "float.tiff")
+    assert folder_references(tmp_path).skipped == ("float.tiff",)

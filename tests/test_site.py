@@ -159,6 +159,23 @@ def test_exemplars_are_there_once_with_their_values(made: Path, store: Path, who
     assert not (store / "site" / lost).exists()
 
 
+def test_only_whole_copies_by_their_own_name_are_shown(store: Path) -> None:
+    spoilt = min(store.glob("exemplars/*/*.webp"))
+    spoilt.write_bytes(spoilt.read_bytes()[:-9])
+    (store.parent / "secret.webp").write_bytes(b"secret")
+    for path in (store / "evidence").rglob("*.json"):
+        data = json.loads(path.read_text())
+        if data["exemplars"]:
+            data["exemplars"].append(["out.jpg", 1.0, "../../secret"])
+            path.write_text(json.dumps(data))
+    folder = written(store).folder
+    assert spoilt.name not in {path.name for path in folder.rglob("*.webp")}
+    (unit, *_) = handed(folder, "units-*.js")[0][2]
+    named = {file: name for name, file, _ in unit["pictures"][0]["exemplars"]}
+    assert "out.jpg" not in named
+    assert sorted(map(bool, named.values())) == [False, True]
+
+
 def test_details_are_those_of_the_unit(made: Path, whole: Path) -> None:
     (atlas,) = handed(whole, "atlas-*.js")
     chunks = {(layer, chunk): some for layer, chunk, some in handed(whole, "units-*.js")}
@@ -382,6 +399,22 @@ def test_look_alikes_do_not_depend_on_where_things_are() -> None:
     assert most_similar(found, 1) == [each[:1] for each in nearest]
 
 
+def test_of_equally_near_ones_the_first_come_first() -> None:
+    found = np.zeros((300, 4), dtype=np.float32)
+    found[7] = 1
+    nearest = most_similar(found, 3)
+    assert nearest[0] == [1, 2, 3]
+    assert nearest[2] == [0, 1, 3]
+    assert nearest[7] == [0, 1, 2]
+
+
+def test_a_report_has_its_column_where_all_are_best(store: Path) -> None:
+    for path in (store / "evidence").rglob("*.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "rank": 0}))
+    page = Tags((written(store).folder / "report.html").read_text(encoding="utf-8"))
+    assert "Rank" in page.text
+
+
 def test_many_thumbnails_are_several_sheets_and_odd_ones_are_padded() -> None:
     file = io.BytesIO()
     Image.new("RGB", (64, 16), (255, 0, 0)).save(file, format="PNG")
@@ -530,6 +563,23 @@ def test_nonsense_is_answered_or_ignored(ask: Ask, request_: bytes) -> None:
         return
     assert status in (400, 501)
     assert b"<" not in body
+
+
+def test_a_browser_that_goes_away_is_no_error(
+    whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with SiteServer(whole, host="127.0.0.1", port=0) as server:
+        for error in (ConnectionResetError(), BrokenPipeError()):
+            try:
+                raise error
+            except OSError:
+                server.handle_error(None, ("127.0.0.1", 1))
+        assert capsys.readouterr().err == ""
+        try:
+            raise ValueError("wrong")
+        except ValueError:
+            server.handle_error(None, ("127.0.0.1", 1))
+        assert "ValueError: wrong" in capsys.readouterr().err
 
 
 def test_the_served_folder_may_be_reached_by_a_link(whole: Path, tmp_path: Path) -> None:

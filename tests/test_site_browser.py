@@ -199,6 +199,13 @@ def test_the_best_natural_images_stand_on_the_page(browser: Browser, store: Path
         assert page.locator(".exemplars").count() == 0
 
 
+def test_marks_of_tiles_are_explained_where_there_are_any(browser: Browser, store: Path) -> None:
+    with showing(browser, store / "site") as shown:
+        words = " ".join(shown.page.locator(".walls > .note").all_inner_texts())
+        assert "Red: no picture came about." in words
+        assert "Dot: earlier layers" in words
+
+
 @pytest.fixture(scope="module")
 def atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site of a real atlas, of a unit with many pictures."""
@@ -358,6 +365,22 @@ def test_sorting_and_filtering_order_the_walls(browser: Browser, store: Path) ->
         assert page.locator(".tile").first.bounding_box()["width"] == 128  # type: ignore[index]
         shown.page.go_back()
         shown.until("document.querySelector('.status').textContent.startsWith('No unit')")
+
+
+def test_a_filtered_wall_is_there_before_its_last_layer(browser: Browser, store: Path) -> None:
+    with showing(browser, store / "site", "serve") as shown:
+        page = shown.page
+        held: list[Any] = []
+        page.route("**/data/layer-003*", held.append)
+        page.goto("about:blank")
+        page.goto(f"{shown.address}#/?verdict=dead")
+        shown.until("document.querySelectorAll('.tile').length === 19")
+        page.evaluate("window.scrollTo(0, document.documentElement.scrollHeight)")
+        page.wait_for_timeout(100)
+        assert page.locator(".tile").count() == 19
+        (route,) = held
+        route.continue_()
+        shown.until("document.querySelector('.status').textContent === '19 of 777 units'")
 
 
 def test_keys_lead_everywhere(browser: Browser, store: Path) -> None:

@@ -9,16 +9,16 @@ from featviz.atlas.claims import Claims, missing_recipes
 from featviz.atlas.config import AtlasConfig
 from featviz.atlas.ledger import layers_data
 from featviz.atlas.measuring import measure
-from featviz.atlas.plan import Plan, network_of, plan
+from featviz.atlas.plan import Plan, execution_of, network_of, plan
 from featviz.atlas.quality import Judge
 from featviz.atlas.record import Record
 from featviz.atlas.references import References
 from featviz.atlas.store import LAYERS, PLAN, Store
 from featviz.atlas.tally import Progress, Tally
 from featviz.atlas.writing import Writer
-from featviz.engine.execution import check_device, execution
+from featviz.engine.execution import check_device
 from featviz.engine.picture import Picture
-from featviz.engine.render import fitting_slots, render_each
+from featviz.engine.render import render_each
 from featviz.errors import Malformed
 from featviz.network.network import Network
 
@@ -59,12 +59,11 @@ def build(
 
     Raises a FeatvizError before the first step where the config asks for what is not there.
     """
-    source = config.weights if weights is None else weights
-    network = network_of(config, source)
+    network = network_of(config, weights)
     check_device(means.device or "cpu")
     asked = plan(config, network)
     _begin(store, network, asked)
-    rendered = _render(network, config, store, asked, source=source, means=means, progress=progress)
+    rendered = _render(network, store, asked, means=means, progress=progress)
     measured = 0
     if means.references is not None:
         judge = Judge(network, means.references, device=means.device)
@@ -74,14 +73,7 @@ def build(
 
 
 def _render(
-    network: Network,
-    config: AtlasConfig,
-    store: Store,
-    asked: Plan,
-    *,
-    source: str,
-    means: Means,
-    progress: Progress,
+    network: Network, store: Store, asked: Plan, *, means: Means, progress: Progress
 ) -> int:
     """Renders what is missing; returns how many pictures it made.
 
@@ -90,14 +82,12 @@ def _render(
     missing = missing_recipes(store, asked.recipes)
     if not missing:
         return 0
-    place = {"device": means.device or "cpu", "dtype": config.dtype}
-    slots = fitting_slots(network, asked.kinds, config.slots, **place, memory=means.memory)
-    how = execution(slots=slots, **place, weights=source)
+    how = execution_of(asked, network, device=means.device, memory=means.memory)
     layers = {entry.digest: entry.layer or "" for entry in asked.entries}
     rendered = 0
     count = sum(recipe.count for recipe in missing)
     with progress("pictures", count) as tally, Claims(store) as claims:
-        timer, keeping = _Timer(tally), _Keeping(store, claims, config.formats)
+        timer, keeping = _Timer(tally), _Keeping(store, claims, asked.config.formats)
         for skips in (claims.is_elsewhere, claims.is_done):
             with Writer(keeping.put) as writer:  # all is written before the next look
                 for picture in render_each(

@@ -1,6 +1,7 @@
 """The reference images that say most to a unit, kept small in a store, each once."""
 
 import io
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from featviz.image.parameterizations import Shape
 
 EXEMPLAR_PX = 128
 """Side of the square that is kept of an image, around its center."""
+_SHA = re.compile("[0-9a-f]{64}")
 
 
 class Exemplars:
@@ -58,7 +60,7 @@ def exemplars_of(evidence: Mapping[str, Any] | None) -> Iterator[tuple[str, floa
     listed = (evidence or {}).get("exemplars")
     for each in listed if isinstance(listed, list | tuple) else ():
         match each:
-            case [str(file), int() | float() as value, str(sha)] if sha:
+            case [str(file), int() | float() as value, str(sha)] if _SHA.fullmatch(sha):
                 yield file, value, sha
 
 

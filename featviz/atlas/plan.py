@@ -11,11 +11,12 @@ from featviz.atlas.entry import Entry, Technique
 from featviz.atlas.store import FORMAT
 from featviz.engine.algebra import Objective
 from featviz.engine.batch import check
+from featviz.engine.execution import Execution, execution
 from featviz.engine.objectives import Channel, Likeness, Neuron, of_unit, title
 from featviz.engine.picture import check_channels
 from featviz.engine.presets import adjusted, transforms_under
 from featviz.engine.recipe import Recipe, default_recipe
-from featviz.engine.render import objectives_of
+from featviz.engine.render import fitting_slots, objectives_of
 from featviz.errors import DoesNotFit, said_of
 from featviz.network.network import Network
 from featviz.network.zoo import load
@@ -58,6 +59,19 @@ def network_of(config: AtlasConfig, weights: str | None = None) -> Network:
         network = load(config.network, weights=config.weights if weights is None else weights)
         check_channels(network.preprocessing.channels)
     return network
+
+
+def execution_of(
+    asked: Plan, network: Network, *, device: str | None, memory: int | None
+) -> Execution:
+    """How the pictures of a plan are made: all with the same number of slots.
+
+    `memory`: bytes that may be used; None for most of what is free. Raises UnknownName,
+    OutOfRange, NotAvailable.
+    """
+    place: dict[str, Any] = {"device": device or "cpu", "dtype": asked.config.dtype}
+    slots = fitting_slots(network, asked.kinds, asked.config.slots, **place, memory=memory)
+    return execution(slots=slots, **place, weights=network.weights)
 
 
 def plan(config: AtlasConfig, network: Network) -> Plan:

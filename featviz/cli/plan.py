@@ -10,15 +10,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from featviz.atlas.config import AtlasConfig, read_config
+from featviz.atlas.config import read_config
 from featviz.atlas.entry import Entry
 from featviz.atlas.estimate import Estimate, disk_bytes, estimate
-from featviz.atlas.plan import Plan, network_of, plan
+from featviz.atlas.plan import Plan, execution_of, network_of, plan
 from featviz.atlas.store import HEAD, Store
 from featviz.cli.progress import in_words
-from featviz.engine.execution import Execution, execution
 from featviz.engine.memory import parse_bytes
-from featviz.engine.render import fitting_slots
 from featviz.network.network import Network
 
 MIB = 2**20
@@ -46,7 +44,9 @@ def plan_command(
     missing = asked.lacking(there)
     cost = None
     if missing and not options["no_timing"]:
-        cost = estimate(network, missing, _execution(wanted, asked, network, options))
+        memory = None if options["memory"] is None else parse_bytes(options["memory"])
+        place = {"device": options["device"], "memory": memory}
+        cost = estimate(network, missing, execution_of(asked, network, **place))
     parts, disk = parts_of(asked, there), disk_bytes(network, missing, wanted.formats)
     if is_json:
         content = {"network": network.name, "fingerprint": network.fingerprint}
@@ -85,16 +85,6 @@ def parts_of(asked: Plan, there: set[Entry]) -> list[dict[str, Any]]:
         }
         for kind, count in pictures.items()
     ]
-
-
-def _execution(
-    config: AtlasConfig, asked: Plan, network: Network, options: dict[str, Any]
-) -> Execution:
-    """As `featviz atlas` executes it: all pictures of a config have the same number of slots."""
-    place: dict[str, Any] = {"device": options["device"] or "cpu", "dtype": config.dtype}
-    memory = None if options["memory"] is None else parse_bytes(options["memory"])
-    slots = fitting_slots(network, asked.kinds, config.slots, **place, memory=memory)
-    return execution(slots=slots, **place, weights=network.weights)
 
 
 def _show(parts: list[dict[str, Any]]) -> None:

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
 from featviz.atlas.entry import Entry, entries_of
 from featviz.atlas.exemplars import exemplar_name, exemplars_of
-from featviz.atlas.record import Record
+from featviz.atlas.record import Record, sha256
 from featviz.atlas.site.measures import measured, number
 from featviz.atlas.site.thumbnails import thumbnail_of
 from featviz.atlas.store import Store
@@ -95,9 +96,9 @@ def read_content(store: Store, keep: Callable[[str, bytes], None]) -> Content:
     found: dict[str, ShownLayer] = {}
     units: dict[tuple[str, int | str], ShownUnit] = {}
     facts = _facts(known)
-    photographs = _Photographs(store, keep)
+    source = _Source(store, keep)
     for entry in _entries(store):
-        shown = _shown(store, entry, content, keep, photographs)
+        shown = _shown(source, entry, content)
         if shown is None:
             continue
         name = entry.layer or ""
@@ -137,33 +138,30 @@ def _entries(store: Store) -> tuple[Entry, ...]:
 
 
 @dataclass
-class _Photographs:
-    """Images that evidence names, handed over once each."""
+class _Source:
+    """A store, and who takes the files that a site shows of it."""
 
     store: Store
-    hand_over: Callable[[str, bytes], None]
-    known: dict[str, str | None] = field(default_factory=dict)
+    keep: Callable[[str, bytes], None]
+    photographs: dict[str, str | None] = field(default_factory=dict)
+    """By SHA-256: the name in the site; None where the store has not got it whole."""
 
-    def keep(self, name: str) -> str | None:
-        """Its name in the site; None where the store has not got it."""
-        if name not in self.known:
-            try:
-                self.hand_over(name, self.store.files.read(name))
-            except FileNotFoundError:
-                self.known[name] = None
-            else:
-                self.known[name] = name
-        return self.known[name]
+    def photograph(self, sha: str) -> str | None:
+        """Hands a copy that evidence names over, once."""
+        if sha not in self.photographs:
+            name = exemplar_name(sha)
+            self.photographs[sha] = None
+            with suppress(FileNotFoundError):
+                content = self.store.files.read(name)
+                if sha256(content) == sha:
+                    self.keep(name, content)
+                    self.photographs[sha] = name
+        return self.photographs[sha]
 
 
-def _shown(
-    store: Store,
-    entry: Entry,
-    content: Content,
-    keep: Callable[[str, bytes], None],
-    photographs: _Photographs,
-) -> Shown | None:
+def _shown(source: _Source, entry: Entry, content: Content) -> Shown | None:
     """The picture of an entry; None, and it is counted, where it is missing or damaged."""
+    store = source.store
     try:
         record = store.record(entry.key)
     except FileNotFoundError:
@@ -185,8 +183,7 @@ def _shown(
     data = store.evidence(entry.key)
     evidence = measured(data, record.score)
     exemplars = [
-        [photographs.keep(exemplar_name(sha)), file, number(value)]
-        for file, value, sha in exemplars_of(data)
+        [source.photograph(sha), file, number(value)] for file, value, sha in exemplars_of(data)
     ]
     shown = Shown(
         entry=entry,
@@ -196,7 +193,7 @@ def _shown(
         thumbnail=thumbnail,
         detail=json.dumps(_detail(entry, record, evidence, exemplars), separators=(",", ":")),
     )
-    keep(shown.file, whole)
+    source.keep(shown.file, whole)
     return shown
 
 
