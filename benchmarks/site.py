@@ -122,9 +122,11 @@ def opened(site: Path, start: str) -> Iterator[str]:
     with SiteServer(site, host="127.0.0.1", port=0) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        yield server.url
-        server.shutdown()
-        thread.join()
+        try:
+            yield server.url
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @dataclass

@@ -371,9 +371,9 @@ def test_a_filtered_wall_is_there_before_its_last_layer(browser: Browser, store:
     with showing(browser, store / "site", "serve") as shown:
         page = shown.page
         held: list[Any] = []
-        page.route("**/data/layer-003*", held.append)
+        page.route("**/data/layer-003*", lambda route: held.append(route))
         page.goto("about:blank")
-        page.goto(f"{shown.address}#/?verdict=dead")
+        page.goto(f"{shown.address}#/?verdict=dead", wait_until="commit")
         shown.until("document.querySelectorAll('.tile').length === 19")
         page.evaluate("window.scrollTo(0, document.documentElement.scrollHeight)")
         page.wait_for_timeout(100)
