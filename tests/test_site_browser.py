@@ -368,19 +368,24 @@ def test_sorting_and_filtering_order_the_walls(browser: Browser, store: Path) ->
 
 
 def test_a_filtered_wall_is_there_before_its_last_layer(browser: Browser, store: Path) -> None:
-    with showing(browser, store / "site", "serve") as shown:
+    narrow: Any = {"width": 390, "height": 500}  # the long layer begins far below
+    with showing(browser, store / "site", "serve", viewport=narrow) as shown:
         page = shown.page
-        held: list[Any] = []
-        page.route("**/data/layer-003*", lambda route: held.append(route))
+        long: list[Any] = []
+        last: list[Any] = []
+        page.route("**/data/layer-002*", lambda route: long.append(route))
+        page.route("**/data/layer-003*", lambda route: last.append(route))
         page.goto("about:blank")
-        page.goto(f"{shown.address}#/?verdict=dead", wait_until="commit")
-        shown.until("document.querySelectorAll('.tile').length === 19")
+        page.goto(f"{shown.address}#/?verdict=rendered&tile=128", wait_until="commit")
+        shown.until("document.querySelectorAll('.tile').length > 0")
+        while not (long and last):
+            page.wait_for_timeout(20)
+        long[0].continue_()
+        shown.until("featviz.layers[2] !== undefined")
         page.evaluate("window.scrollTo(0, document.documentElement.scrollHeight)")
-        page.wait_for_timeout(100)
-        assert page.locator(".tile").count() == 19
-        (route,) = held
-        route.continue_()
-        shown.until("document.querySelector('.status').textContent === '19 of 777 units'")
+        shown.until("document.querySelector('.tile[href*=\"/late/699\"]') !== null")
+        last[0].continue_()
+        shown.until("document.querySelector('.status').textContent === '758 of 777 units'")
 
 
 def test_keys_lead_everywhere(browser: Browser, store: Path) -> None:
