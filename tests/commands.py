@@ -1,5 +1,6 @@
 """Commands run in this process, what a refusal must look like, and files to give to them."""
 
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,13 @@ def four():
     return nn.Sequential(nn.Conv2d(4, 2, 3)), made_for
 """
 """The source of a network of four channels, whose pictures no image file holds."""
+
+
+def huge_png() -> bytes:
+    """The head of a file that claims to be 30,000 pixels wide and high."""
+    header = b"IHDR" + (30000).to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0"
+    chunk = len(header[4:]).to_bytes(4, "big") + header + zlib.crc32(header).to_bytes(4, "big")
+    return b"\x89PNG\r\n\x1a\n" + chunk
 
 
 def run(*arguments: object) -> Result:

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import OWN, assert_refused, printed, run
+from commands import OWN, assert_refused, huge_png, printed, run
 from PIL import Image, ImageFont, ImageOps
 from safetensors.torch import save_file
 
@@ -342,7 +341,8 @@ def test_the_images_that_evidence_names_are_kept_small(tmp_path: Path) -> None:
     store, (entry,) = Store.at("here"), entries_of(Path("here"))
     evidence = store.evidence(f"{entry['digest']}-0") or {}
     shas = {file: sha for file, _, sha in evidence["exemplars"]}
-    assert sorted(shas) == [f"{number}.png" for number in range(4)]
+    assert len(shas) == 3  # of 4, not the worst
+    assert shas.keys() < {f"{number}.png" for number in range(4)}
     assert evidence["natural_best"] == evidence["exemplars"][0][0]
     kept = {path.relative_to("here").as_posix() for path in Path("here").glob("exemplars/*/*")}
     assert kept == {exemplar_name(sha) for sha in shas.values()}
@@ -361,7 +361,7 @@ def test_a_lost_image_is_damage_that_a_build_with_the_images_mends(tmp_path: Pat
     store = Store.at("here")
     assert check(store).damages == ()
     assert check(store).leftovers == ()
-    gone, spoilt, flipped, _ = sorted(Path("here").glob("exemplars/*/*.webp"))
+    gone, spoilt, flipped = sorted(Path("here").glob("exemplars/*/*.webp"))
     gone.unlink()
     spoilt.write_bytes(spoilt.read_bytes()[:50])
     content = bytearray(flipped.read_bytes())
@@ -376,7 +376,7 @@ def test_a_lost_image_is_damage_that_a_build_with_the_images_mends(tmp_path: Pat
     assert check(store).damages == ()
     again = printed("atlas", "a.toml", "--out", "here", "--images", images)
     assert "evidence of 1 measured" in again
-    assert len(list(Path("here").glob("exemplars/*/*.webp"))) == 4
+    assert len(list(Path("here").glob("exemplars/*/*.webp"))) == 3
     assert check(store).damages == ()
 
 
@@ -528,9 +528,7 @@ def test_a_file_that_claims_to_be_huge_is_damage(tmp_path: Path) -> None:
     Path("a.toml").write_text("network = 'planted'\nunits = ['line:0']\nsize = 48\nsteps = 2\n")
     printed("atlas", "a.toml", *BARE)
     picture = next(iter(Path("here/pictures").rglob("*.png")))
-    header = b"IHDR" + (30000).to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0"
-    chunk = len(header[4:]).to_bytes(4, "big") + header + zlib.crc32(header).to_bytes(4, "big")
-    picture.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
+    picture.write_bytes(huge_png())
     assert "truncated or no image" in run("store", "check", "here").stdout
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from commands import FAST, FOUR, OWN, assert_refused, printed, rendered, run, tampered
+from commands import FAST, FOUR, OWN, assert_refused, huge_png, printed, rendered, run, tampered
 from PIL import Image
 
 from featviz.cli.progress import progress_bar
@@ -447,12 +447,14 @@ def test_what_is_no_picture_of_ours_is_refused(curve: Path) -> None:
     Path("text.png").write_text("not a picture")
     Path("truncated.png").write_bytes(curve.read_bytes()[:-100])
     Path("short.png").write_bytes(curve.read_bytes()[:60])
+    Path("huge.png").write_bytes(huge_png())
     Image.new("RGB", (8, 8)).save("bare.png")
     Image.new("RGB", (8, 8)).save("bare.webp")
     for name, words in (
         ("text.png", "expected a whole PNG or WebP image"),
         ("truncated.png", "expected a whole PNG or WebP image"),
         ("short.png", "expected a whole PNG or WebP image"),
+        ("huge.png", "expected a whole PNG or WebP image"),
         ("bare.png", "expected an image that featviz saved"),
         ("bare.webp", "expected an image that featviz saved"),
     ):

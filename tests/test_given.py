@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import printed
+from commands import huge_png, printed
 from PIL import Image
 
 from featviz.engine.given import GivenImage
@@ -33,6 +33,9 @@ def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "no.png").write_bytes(b"no image")
     with pytest.raises(Malformed, match=r"no\.png.*expected an image file"):
         GivenImage.open(tmp_path / "no.png", Shape(3, 4, 4))
+    (tmp_path / "huge.png").write_bytes(huge_png())
+    with pytest.raises(Malformed, match=r"huge\.png.*expected an image file"):
+        GivenImage.open(tmp_path / "huge.png", Shape(3, 4, 4))
     with pytest.raises(NotAvailable, match="there is no such file"):
         GivenImage.open(tmp_path / "missing.png", Shape(3, 4, 4))
     with pytest.raises(Malformed, match="expected a PNG as base64"):

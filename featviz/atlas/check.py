@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from featviz.atlas.decoding import decoded
 from featviz.atlas.entry import entries_of
 from featviz.atlas.evidence import MEASURES, evidence_of
 from featviz.atlas.exemplars import exemplar_name, exemplars_of
@@ -26,6 +25,7 @@ from featviz.atlas.store import (
     record_name,
 )
 from featviz.errors import FeatvizError, Malformed
+from featviz.image.decoding import decoded
 
 FOLDERS_OF_OURS = {*FOLDERS.values(), "records", "evidence", EXEMPLARS, CLAIMS}
 OWN_NAME = re.compile(

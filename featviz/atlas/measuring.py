@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from featviz.atlas.decoding import decoded
 from featviz.atlas.entry import Entry
 from featviz.atlas.evidence import Evidence, evidence_of, set_name
 from featviz.atlas.exemplars import Exemplars
@@ -14,6 +13,7 @@ from featviz.atlas.store import Store
 from featviz.atlas.tally import Progress
 from featviz.engine.recipe import Recipe
 from featviz.errors import Malformed
+from featviz.image.decoding import decoded
 
 JUDGED_AT_ONCE = 64
 """Pictures whose evidence is measured before it is written."""

@@ -20,7 +20,7 @@ from featviz.atlas.held_out import DRAWS, held_out
 from featviz.atlas.path import path_of
 from featviz.atlas.references import References
 from featviz.atlas.spectrum_gap import spectrum_gap
-from featviz.atlas.standards import Standards, best_first, seen_by
+from featviz.atlas.standards import EXEMPLARS, Standards, best_first, seen_by
 from featviz.atlas.subject import Subject, subject_of
 from featviz.engine.algebra import Objective
 from featviz.engine.execution import check_device
@@ -35,8 +35,6 @@ from featviz.network.recording import Prefix
 
 AT_ONCE = {"cpu": 1, "cuda": 8}
 """Pictures of a pass, each with its held-out draws; passes that are not full are filled up."""
-EXEMPLARS = 8
-"""Photographs that are named beside a picture, at most."""
 SHOWN = 1 + DRAWS
 """Rows that a picture takes: as it is, and its draws."""
 Member = TypeVar("Member")

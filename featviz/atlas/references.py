@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from featviz.atlas.decoding import decoded
 from featviz.errors import Malformed, NotAvailable
+from featviz.image.decoding import decoded
 from featviz.image.parameterizations import Shape
 from featviz.image.seeds import normal
 from featviz.image.spectrum import hartley, pink_gain

@@ -20,6 +20,8 @@ PIXELS_AT_ONCE = {"cpu": 17 * 128**2, "cuda": 17 * 512**2}
 LEAST_SHARE = 0.1
 """The least standard deviation of a channel, as a share of the median one of its layer."""
 LEAST_SD = 1e-6
+EXEMPLARS = 8
+"""Images that are named as the best for an objective, at most."""
 
 Responses = Float[Tensor, "image channel"]
 """One number of every channel of a layer for each image."""
@@ -112,20 +114,17 @@ class Standards:
 
 
 def best_first(values: PerImage) -> list[int]:
-    """The numbers of the images that an objective tells from others, highest value first.
+    """The numbers of the images that an objective prefers, highest value first.
 
-    Left out are values that are not finite, and the lowest one where several images share it, as
-    those do that leave a rectified unit silent. Of equal ones the first comes first.
+    None has the lowest value, which a rectified unit gives to all that leave it silent, nor one
+    that is not finite. Where more than EXEMPLARS share the highest, as what silences a unit may,
+    none is preferred. Of equal ones the first comes first.
     """
     finite = values[values.isfinite()]
-    lowest = finite.min() if len(finite) else values.new_tensor(0)
-    is_shared = int((finite == lowest).sum()) > 1
+    if len(finite) == 0 or int((finite == finite.max()).sum()) > EXEMPLARS:
+        return []
     order = values.argsort(descending=True, stable=True).tolist()
-    return [
-        number
-        for number in order
-        if values[number].isfinite() and not (is_shared and values[number] == lowest)
-    ]
+    return [n for n in order if values[n].isfinite() and values[n] > finite.min()]
 
 
 def images_at_once(rows: int, columns: int, device: torch.device) -> int:

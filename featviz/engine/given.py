@@ -2,7 +2,6 @@
 hashes and goes into JSON like everything else."""
 
 import base64
-import binascii
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image as PillowImage
-from PIL import UnidentifiedImageError
 from torch import Tensor
 
 from featviz.errors import DoesNotFit, Malformed, NotAvailable, OutOfRange
+from featviz.image.decoding import NO_IMAGE
 from featviz.image.parameterizations import Shape
 
 ROUNDING = 1e-5
@@ -54,7 +53,7 @@ class GivenImage:
                 fitted = image.convert("L" if shape.channels == 1 else "RGB").resize(
                     (shape.columns, shape.rows), PillowImage.Resampling.LANCZOS
                 )
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        except NO_IMAGE as error:
             raise Malformed("the image", str(path), expected="an image file") from error
         return cls(_png(fitted))
 
@@ -63,7 +62,7 @@ class GivenImage:
         try:
             with PillowImage.open(io.BytesIO(base64.b64decode(self.png))) as picture:
                 pixels = np.asarray(picture)
-        except (UnidentifiedImageError, binascii.Error, OSError, SyntaxError) as error:
+        except NO_IMAGE as error:
             raise Malformed("a given image", self.png[:20], expected="a PNG as base64") from error
         planes = pixels[:, :, None] if pixels.ndim == 2 else pixels
         image = torch.from_numpy(planes.copy()).permute(2, 0, 1).double() / 255

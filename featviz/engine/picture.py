@@ -12,7 +12,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
-from PIL import PngImagePlugin, UnidentifiedImageError
+from PIL import PngImagePlugin
 
 from featviz.engine import serial
 from featviz.engine.algebra import short
@@ -20,6 +20,7 @@ from featviz.engine.execution import Execution
 from featviz.engine.recipe import Recipe
 from featviz.errors import DoesNotFit, Malformed, NotAvailable, UnknownName
 from featviz.files import write_whole
+from featviz.image.decoding import NO_IMAGE
 
 Verdict = Literal["rendered", "dead", "not finite"]
 SUFFIXES = (".png", ".webp")
@@ -142,7 +143,7 @@ def read_evidence(path: str | Path) -> dict[str, Any]:
         with PillowImage.open(source) as image:
             image.load()
             text = image.info.get(KEY) or image.getexif().get(EXIF_DESCRIPTION)
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except NO_IMAGE as error:
         raise Malformed("the picture", str(source), expected="a whole PNG or WebP image") from error
     if not isinstance(text, str):
         raise Malformed("the picture", str(source), expected="an image that featviz saved")

@@ -9,10 +9,10 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from featviz.atlas.decoding import decoded
 from featviz.atlas.record import Record
 from featviz.atlas.store import Store
 from featviz.errors import FeatvizError
+from featviz.image.decoding import decoded
 
 Pixels = NDArray[np.floating[Any]]
 CELL_PX = 64
