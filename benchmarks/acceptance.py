@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=Path("configs/early-vision.toml"))
     parser.add_argument("--store", type=Path, help="[atlases/NAME of the config]")
     parser.add_argument("--out", type=Path, help="[benchmarks/results/acceptance-DATE-NAME.json]")
+    parser.add_argument("--note", default="", help="on the conditions; goes into the result")
     options = parser.parse_args()
     torch.set_num_threads(min(torch.get_num_threads(), available_cores()))
     folder = options.store or Path("atlases") / options.config.stem
@@ -54,7 +55,7 @@ def main() -> None:
     for row in rows:
         print(line(row))
     content = {
-        "settings": {"config": options.config.name, **config.given()},
+        "settings": {"config": options.config.name, "note": options.note, **config.given()},
         "pictures": len(made.records),
         "rendered": made.rendered,
         "pictures_s": pictures_s,

@@ -127,7 +127,8 @@ def _acceptance() -> str:
         f"{_where(result)}): {result['pictures']:,} pictures of {settings['size']} px, preset "
         f"`{settings['preset']}`, in {result['pictures_s']:.0f} s, their evidence in "
         f"{result['evidence_s']:.0f} s, pages in {result['site_s']:.1f} s; "
-        f"{config['accounted']:.0%} of the config accounted for. {_stops()}"
+        f"{config['accounted']:.0%} of the config accounted for. "
+        f"{settings.get('note', '')}{_stops()}"
         "By layer: how many pictures excite their own unit most of all units of the layer, or "
         "among the first 5; medians of the rank, of the share of the score left under held-out "
         "changes, and of the spectrum gap.\n\n" + _table(head, rows)

@@ -262,7 +262,7 @@ def test_bad_directions_are_refused(
         ("a.toml", "units = [", ["'a.toml'", "expected TOML", "at end of document"]),
         ("a.yaml", "units: [a\nb: c: d", ["'a.yaml'", "expected YAML", "line 2"]),
         ("a.yaml", "just words", ["'a.yaml'", "keys and values"]),
-        ("a.yaml", "units: [line]\nunits: [curve]", ["'a.yaml'", "the key 'units' stands twice"]),
+        ("a.yaml", "units: [line]\nunits: [curve]", ["the key 'units' stands twice", "line 2"]),
         (".", None, ["the config '.'", "it is a folder"]),
         ("a.toml", "units = ['line:1']\nsize = 100000", ["'size' of", "8 to 4096 pixels"]),
         ("a.toml", "units = ['line:1']\ndiversity = 4", ["'diversity' of", "keys and values"]),
@@ -329,6 +329,11 @@ def test_a_bad_config_is_refused(name: str, text: str | None, words: list[str]) 
         Path(name).write_text("network = 'planted'\n" + text if is_named else text)
     assert_refused(["plan", name, "--out", "here"], *words)
     assert_refused(["atlas", name, "--out", "here"], *words)
+
+
+def test_yaml_may_merge_what_has_a_name() -> None:
+    Path("a.yaml").write_text("units: ['line:1']\ndiversity: {<<: {count: 2}, weight: 3.0}\n")
+    assert read_config(Path("a.yaml")).diversity.count == 2
 
 
 def test_a_plan_is_json_both_ways(network: Network) -> None:

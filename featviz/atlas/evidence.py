@@ -29,7 +29,7 @@ class Evidence:
     references; `z`: the unit's own. `spectrum_gap`: see that module. `diversity`,
     `seed_stability`: see `featviz.atlas.quality.with_sets`. `exemplars`: the reference photographs
     with the highest values of the objective, best first: file, value, and the SHA-256 of the small
-    copy that a store keeps ("" for none); none where the best is no better than most.
+    copy that a store keeps ("" for none); see `featviz.atlas.standards.best_first`.
     `natural_ratio`: the score by the best value. `path_similarity`, `path_flag`: see
     `featviz.atlas.path`. `of_set`: the `set_name` of the pictures that diversity and stability are
     of, "" for none.
