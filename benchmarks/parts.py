@@ -16,6 +16,7 @@ from featviz.engine.ascent import Ascent, is_finite_by_row
 from featviz.engine.batch import program, shown_to, working_dtype
 from featviz.engine.capture import Captures
 from featviz.engine.heap import kept_heap
+from featviz.engine.motion import Motion
 from featviz.engine.recipe import Recipe
 from featviz.engine.seen import see
 from featviz.engine.slots import Slots
@@ -94,6 +95,8 @@ class Pieces:
         self.seeds = torch.arange(len(recipes), device=device)
         self.numbers = torch.ones_like(self.seeds)
         start = starting_parameters(self.recipe, self.seeds, dtype=dtype)
+        self.motion = Motion(self.recipe, len(recipes), device=device, dtype=dtype)
+        self.motion.begin(slice(None), self.seeds)
         self.parameters = start.clone().requires_grad_()
         self.images = self._decoded().detach().requires_grad_()
         self.shown = self._shown(self.images).detach().requires_grad_()
@@ -137,7 +140,7 @@ class Pieces:
         return self.recipe.parameterization.decode(self.parameters)
 
     def _shown(self, images: Tensor) -> Tensor:
-        return shown_to(self.network, self.recipe, images, self.seeds, self.numbers)
+        return shown_to(self.network, self.recipe, images, self.motion.at(self.numbers))
 
     def _recorded(self) -> dict[str, Tensor]:
         return self.prefix(self.shown, substitute=self.substitute)

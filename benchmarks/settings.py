@@ -24,7 +24,7 @@ import torch
 import featviz
 from benchmarks.judge import Judge
 from benchmarks.machine import write_result
-from benchmarks.peer_lucent import Target
+from benchmarks.peer import Target
 from benchmarks.peers import targets_of
 from featviz.engine.execution import execution
 from featviz.engine.recipe import Recipe, default_recipe, lucid_preset

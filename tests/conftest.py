@@ -1,5 +1,6 @@
 """What every test runs under: one thread, and tiny networks whose layers are known."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from networks import Everything, Linear, network_of
 from featviz.network.network import Network
 
 torch.set_num_threads(1)
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is imported
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 """Photographs and networks that do not ship with the repository; tests that need them skip."""

@@ -17,19 +17,21 @@ from torch import Tensor
 
 from featviz.engine.operations import (
     Convolution,
+    MaxPool,
     Normalization,
     Rectifier,
     ResponseNormalization,
 )
 from featviz.engine.redirect import bounds_of, pictures_first, redirected
 from featviz.image.seeds import uniform
+from featviz.kernels import usable
 from featviz.network.network import Network
 from featviz.network.recording import Prefix
 from featviz.network.trace import Operation
 from featviz.network.watch import Watch, plain_name
 from featviz.shapes import Flags
 
-Rewrite = Convolution | Normalization | ResponseNormalization | Rectifier | None
+Rewrite = Convolution | Normalization | ResponseNormalization | Rectifier | MaxPool | None
 """What runs in place of an operation; None: nothing, its input is its result already."""
 
 MOST_SIZES = 8
@@ -77,9 +79,18 @@ class Accelerated:
         if rewrite is None:
             return values
         if isinstance(rewrite, Rectifier):
+            adds_bias = rewrite.held is not None and self._is_held(rewrite.held)
             is_read = self.read is None or index in self.read
-            return rewrite(values, redirects, is_read=is_read)
+            return rewrite(values, redirects, is_read=is_read, adds_bias=adds_bias)
+        if isinstance(rewrite, Convolution) and self._is_held(rewrite):
+            return rewrite.without_bias(values)
         return rewrite(values)
+
+    def _is_held(self, convolution: Convolution) -> bool:
+        """Whether the rectifier after it adds its bias: nobody may read what lies between."""
+        if not convolution.until_held or self.read is None:
+            return False
+        return not any(index in self.read for index in convolution.until_held)
 
 
 def accelerated(network: Network, rows: int, columns: int) -> Accelerated:
@@ -100,9 +111,18 @@ def accelerated(network: Network, rows: int, columns: int) -> Accelerated:
             found = Accelerated(
                 {(index, names[index]): each for index, each in finder.rewrites().items()}, first
             )
-            is_equal = not found.rewrites or _is_equal(network, found, rows, columns)
-            sizes[rows, columns] = found if is_equal else Accelerated({}, first)
+            is_good = not found.rewrites or _is_good(network, found, rows, columns)
+            sizes[rows, columns] = found if is_good else Accelerated({}, first)
     return sizes[rows, columns]
+
+
+def _is_good(network: Network, plan: Accelerated, rows: int, columns: int) -> bool:
+    """Whether the plan says what the network says, looked at in float32 at least: in a lower
+    precision rounding alone tells the two apart."""
+    exact = network.at(network.device, torch.promote_types(network.dtype, torch.float32))
+    if exact is network:
+        return _is_equal(network, plan, rows, columns)
+    return bool(accelerated(exact, rows, columns).rewrites)
 
 
 def _is_equal(network: Network, plan: Accelerated, rows: int, columns: int) -> bool:
@@ -172,6 +192,8 @@ class _Finder:
                 found[operation.index] = self._rectifier(operation, rectifier, found)
                 if self._is_overwritten(operation):
                     del found[operation.index]
+                else:
+                    found.update(self._holding(operation, found))
         return found
 
     def _convolution(self, operation: Operation, call: Convolution) -> dict[int, Rewrite]:
@@ -209,6 +231,24 @@ class _Finder:
         return replace(
             call, overwrites=call.overwrites or is_fresh, has_own_gradient=has_own_gradient
         )
+
+    def _holding(self, operation: Operation, found: Mapping[int, Rewrite]) -> dict[int, Rewrite]:
+        """A rectifier and the convolution before it whose bias it may add."""
+        rectifier = found[operation.index]
+        if not (isinstance(rectifier, Rectifier) and rectifier.overwrites and operation.is_whole):
+            return {}
+        between = list(operation.inputs)
+        while between[0] >= 0 and found.get(between[0], rectifier) is None:
+            between = [*self.operations[between[0]].inputs[:1], *between]
+        convolution = found.get(between[0])
+        is_alone = all(len(self.readers[index]) == 1 for index in between if index >= 0)
+        if not (isinstance(convolution, Convolution) and is_alone and convolution.has_kernel_bias):
+            return {}
+        convolution = replace(convolution, until_held=tuple(between))
+        return {
+            between[0]: convolution,
+            operation.index: replace(rectifier, held=convolution),
+        }
 
     def _only_reader(self, operation: Operation) -> Operation | None:
         """The one operation that reads another which nobody can address."""
@@ -313,6 +353,23 @@ def _response(
     return ResponseNormalization(size, alpha, beta, k) if input.ndim == 4 else None
 
 
+def _max_pool(
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,  # noqa: FBT001, FBT002
+    return_indices: bool = False,  # noqa: FBT001, FBT002
+) -> MaxPool | None:
+    size = _pair(kernel_size)
+    if input.ndim != 4 or return_indices or not usable(input):
+        return None
+    if _pair(dilation) != (1, 1) or size[0] * size[1] > MaxPool.most_places:
+        return None
+    return MaxPool(size, _pair(stride or kernel_size), _pair(padding), is_ceil=ceil_mode)
+
+
 def _padding(
     input: Tensor,
     pad: Iterable[int],
@@ -335,4 +392,5 @@ _READ = {
     "conv2d": _convolution,
     "batch_norm": _normalization,
     "local_response_norm": _response,
+    "max_pool2d": _max_pool,
 }

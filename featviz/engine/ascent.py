@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from featviz.engine.recipe import Adam
+from featviz.kernels import usable
 from featviz.shapes import Flags, Steps
 
 
@@ -30,11 +31,20 @@ class Ascent:
         """Moves rows of `parameters`, in place, up along `gradient`; the others stay, whatever
         their gradient."""
         settings = self.settings
+        at = numbers.clamp(max=len(self._sizes) - 1)
+        if usable(parameters):
+            from featviz.kernels.ascent import ascend
+
+            ascend(
+                *(parameters, gradient, (self.mean, self.square)),
+                *((self._sizes[at], self._roots[at]), moves),
+                (settings.beta1, settings.beta2, settings.epsilon),
+            )
+            return
         shape = (-1, *[1] * (parameters.ndim - 1))
         gradient = torch.where(moves.view(shape), gradient, 0)
         self.mean.lerp_(gradient, 1 - settings.beta1)
         self.square.mul_(settings.beta2).addcmul_(gradient, gradient, value=1 - settings.beta2)
-        at = numbers.clamp(max=len(self._sizes) - 1)
         scale = self.square.sqrt().div_(self._roots[at].view(shape)).add_(settings.epsilon)
         sizes = torch.where(moves, self._sizes[at], 0)
         parameters.addcdiv_(self.mean * sizes.view(shape), scale)

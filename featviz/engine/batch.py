@@ -18,7 +18,7 @@ from featviz.image.parameterizations import Parameterization, Shape
 from featviz.image.transforms import Stack
 from featviz.network.network import Network
 from featviz.network.recording import Prefix
-from featviz.shapes import Images, PerImage, Seeds, Steps
+from featviz.shapes import Images, PerImage
 
 
 def batch_key(recipe: Recipe) -> Hashable:
@@ -110,11 +110,11 @@ def prefix_of(network: Network, recipes: Sequence[Recipe], rows: int, columns: i
 
 
 def shown_to(
-    network: Network, recipe: Recipe, images: Images, seeds: Seeds, steps: Steps
+    network: Network, recipe: Recipe, images: Images, moved: tuple[Tensor, ...]
 ) -> Tensor:
-    """What the network sees of the pictures at their steps: transformed, preprocessed, laid out."""
-    draws = recipe.transforms.draw(seeds, steps)
-    return _laid_out(network.to_input(recipe.transforms.apply(images, draws)))
+    """What the network sees of the pictures: transformed (see `Motion.at`), preprocessed, laid
+    out."""
+    return _laid_out(network.to_input(recipe.transforms.run(images, moved)))
 
 
 def program(recipes: Sequence[Recipe], prefix: Prefix, *, like: Tensor) -> Program:

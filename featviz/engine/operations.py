@@ -5,12 +5,13 @@ No weight wants a gradient here, and statistics never change; that is what makes
 
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from featviz.kernels import usable
 from featviz.shapes import Flags
 
 _FEW_CHANNELS = 4
@@ -31,6 +32,8 @@ class Convolution:
     padding: tuple[int, int]
     dilation: tuple[int, int]
     groups: int
+    until_held: tuple[int, ...] = ()
+    """The operations from this one up to a rectifier that adds the bias where nobody reads them."""
 
     def __call__(self, values: Tensor) -> Tensor:
         if self._folded is None or values.shape[2] % 2 or values.shape[3] % 2:
@@ -38,6 +41,16 @@ class Convolution:
         result = _Stem.apply(values, self)
         assert isinstance(result, Tensor)
         return result
+
+    @property
+    def has_kernel_bias(self) -> bool:
+        """Whether it has a bias that a rectifier's kernel could add."""
+        return self.bias is not None and usable(self.bias)
+
+    @cached_property
+    def without_bias(self) -> "Convolution":
+        """The convolution for a rectifier that adds the bias."""
+        return replace(self, bias=None)
 
     def applied(self, values: Tensor) -> Tensor:
         """The convolution as torch has it."""
@@ -215,6 +228,51 @@ def _band(
 
 
 @dataclass(frozen=True)
+class MaxPool:
+    """The largest value of each window, where kernels run: torch keeps eight bytes of index for
+    each, and adds gradients up in any order."""
+
+    most_places: ClassVar[int] = 256
+    size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    is_ceil: bool
+
+    def __call__(self, values: Tensor) -> Tensor:
+        result = _MaxPooled.apply(values, self)
+        assert isinstance(result, Tensor)
+        return result
+
+    def output_size(self, rows: int, columns: int) -> tuple[int, int]:
+        """Rows and columns of the result, as torch has them."""
+        empty = torch.empty((1, rows, columns), device="meta")
+        pooled = functional.max_pool2d(
+            empty, self.size, self.stride, self.padding, ceil_mode=self.is_ceil
+        )
+        return pooled.shape[1], pooled.shape[2]
+
+
+class _MaxPooled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, pool: MaxPool) -> Tensor:
+        from featviz.kernels.pooling import Window, pooled
+
+        window = Window(pool.size, pool.stride, pool.padding)
+        rows, columns = values.shape[2], values.shape[3]
+        result, places = pooled(values, window, pool.output_size(rows, columns))
+        ctx.save_for_backward(places)
+        ctx.window, ctx.size = window, (rows, columns)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        from featviz.kernels.pooling import unpooled
+
+        (places,) = ctx.saved_tensors
+        return unpooled(gradients[0], places, ctx.window, ctx.size), None
+
+
+@dataclass(frozen=True)
 class Rectifier:
     """Values held between `low` and `high`."""
 
@@ -224,14 +282,23 @@ class Rectifier:
     """Nothing else reads what it is given."""
     has_own_gradient: bool = False
     """One convolution reads its result, whose gradient nobody else has, then."""
+    held: Convolution | None = None
+    """The convolution before it, whose bias it may add: one pass over memory for two."""
 
     def __call__(
-        self, values: Tensor, redirects: Flags | None = None, *, is_read: bool = True
+        self,
+        values: Tensor,
+        redirects: Flags | None = None,
+        *,
+        is_read: bool = True,
+        adds_bias: bool = False,
     ) -> Tensor:
         """`redirects`: rows that get a redirected gradient where theirs is all zero. `is_read`:
         someone outside the network may read the result."""
         overwrites = self.overwrites, self.has_own_gradient and not is_read
-        result = _Rectified.apply(values, self.low, self.high, overwrites, redirects)
+        bias = self.held.bias if adds_bias and self.held is not None else None
+        bounds = self.low, self.high
+        result = _Rectified.apply(values, bias, bounds, overwrites, redirects)
         assert isinstance(result, Tensor)
         return result
 
@@ -243,19 +310,24 @@ class _Rectified(torch.autograd.Function):
     def forward(
         ctx: Any,
         values: Tensor,
-        low: float,
-        high: float,
+        bias: Tensor | None,
+        bounds: tuple[float, float],
         overwrites: tuple[bool, bool],
         redirects: Flags | None,
     ) -> Tensor:
         values_are_mine, ctx.gradient_is_mine = overwrites
-        if values_are_mine:
-            ctx.mark_dirty(values)
-            result = values.clamp_(low, high)
+        if bias is not None:
+            from featviz.kernels.rectifier import rectify_
+
+            result = rectify_(values, bias, bounds)
+        elif values_are_mine:
+            result = values.clamp_(*bounds)
         else:
-            result = values.clamp(low, high)
+            result = values.clamp(*bounds)
+        if result is values:
+            ctx.mark_dirty(values)
         ctx.save_for_backward(result, redirects)
-        ctx.bounds = low, high
+        ctx.bounds = bounds
         return result
 
     @staticmethod
@@ -263,6 +335,12 @@ class _Rectified(torch.autograd.Function):
         (gradient,) = gradients
         result, redirects = ctx.saved_tensors
         low, high = ctx.bounds
+        if usable(result):
+            from featviz.kernels.rectifier import rectified_gradient
+
+            return rectified_gradient(
+                *(gradient, result, ctx.bounds, redirects), overwrites=ctx.gradient_is_mine
+            ), *(None, None, None, None)
         backward = torch.ops.aten.hardtanh_backward
         if redirects is None and ctx.gradient_is_mine and gradient.stride() == result.stride():
             true = backward.grad_input(gradient, result, low, high, grad_input=gradient)

@@ -17,6 +17,7 @@ from featviz.engine.ascent import Ascent, is_finite_by_row
 from featviz.engine.batch import batch_key, prefix_of, program, shown_to, working_dtype
 from featviz.engine.capture import Captures
 from featviz.engine.heap import kept_heap
+from featviz.engine.motion import Motion
 from featviz.engine.program import Program
 from featviz.engine.recipe import Recipe
 from featviz.engine.seen import see
@@ -135,6 +136,8 @@ class Slots:
             (first.steps + 1, count), torch.nan, dtype=self._dtype, device=device
         )
         self._rows = torch.arange(count, device=device)
+        self._motion = Motion(first, count, device=device, dtype=self._dtype)
+        self._motion.begin(slice(count), self._seeds)
         self._steps_done = 0
         self._ready: _Ready | None = None
         self._is_stale = True
@@ -149,7 +152,7 @@ class Slots:
     def state_bytes(self) -> int:
         """What its rows hold between steps."""
         held = (self._parameters, self._ascent.mean, self._ascent.square, self._course)
-        return sum(each.untyped_storage().nbytes() for each in held)
+        return sum(each.untyped_storage().nbytes() for each in held) + self._motion.nbytes
 
     def fill(self, queue: Iterator[tuple[int, Recipe]]) -> bool:
         """Gives free places to the next recipes; False when there is no work left."""
@@ -182,7 +185,7 @@ class Slots:
             substitute = substitute.redirecting(stopping.numbers < first.redirected_steps)
         parameters = self._parameters.detach().requires_grad_()
         images = first.parameterization.decode(parameters)
-        shown = shown_to(self.network, first, images, self._seeds, stopping.numbers)
+        shown = shown_to(self.network, first, images, self._motion.at(stopping.numbers))
         recorded = ready.prefix(shown, substitute=substitute, deeper=ready.deeper)
         seen = see(recorded, ready.prefix.layers, images, count=first.count)
         heard, looked = ready.program.parts(seen)
@@ -236,6 +239,7 @@ class Slots:
         everyone[rows] = True
         self._ascent.restart(self._parameters, self._spread(start, rows), everyone)
         self._stopping.begin(rows)
+        self._motion.begin(rows, self._seeds[rows])
         self._course[:, rows] = torch.nan
 
     def _wake(self) -> None:

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from featviz.kernels import usable
+
 Planes = Float[Tensor, "*batch 3 row column"]
 AnyPlanes = Float[Tensor, "*batch channel row column"]
 Matrix = tuple[tuple[float, ...], ...]
@@ -70,8 +72,13 @@ class _Squash(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, planes: AnyPlanes, matrix: Matrix | None) -> AnyPlanes:
-        negative = planes.neg() if matrix is None else _mixed(planes, _negative(matrix))
-        images = negative.exp_().add_(1).reciprocal_()
+        if usable(planes):
+            from featviz.kernels.decoding import squashed
+
+            images = squashed(planes, matrix)
+        else:
+            negative = planes.neg() if matrix is None else _mixed(planes, _negative(matrix))
+            images = negative.exp_().add_(1).reciprocal_()
         ctx.save_for_backward(images)
         ctx.matrix = matrix
         return images
@@ -79,6 +86,10 @@ class _Squash(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: AnyPlanes) -> tuple[AnyPlanes, None]:
         (images,) = ctx.saved_tensors
+        if usable(images):
+            from featviz.kernels.decoding import unsquashed
+
+            return unsquashed(gradients[0], images, ctx.matrix), None
         through = torch.ops.aten.sigmoid_backward(gradients[0], images)
         return through if ctx.matrix is None else _mixed(through, _transposed(ctx.matrix)), None
 

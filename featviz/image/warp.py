@@ -5,8 +5,8 @@ pixel of the output, where in the input its value is; so to move a picture by `s
 the positions by `-shifts`.
 
 The forward pass is torch's grid_sample. Its gradient on CUDA adds floating-point numbers in
-arbitrary order and so differs from run to run; there, `resample` adds fixed-point integers
-instead, which gives the same bits in any order.
+arbitrary order and so differs from run to run. There, each pixel of the input gathers what is its
+own; where the kernel for that does not run, fixed-point integers are added, in any order.
 """
 
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from featviz.errors import DoesNotFit
+from featviz.kernels import usable
 from featviz.shapes import Images, PerImage
 
 Affine = Float[Tensor, "batch 2 3"]
@@ -171,10 +172,14 @@ class _Reproducible(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Resampled) -> tuple[Images, None, None, None, None]:
         (affine,) = ctx.saved_tensors
-        return (
-            _scattered(gradients[0], affine, size=ctx.size, outside=ctx.outside),
-            *(None, None, None, None),
-        )
+        if usable(gradients[0]):
+            from featviz.kernels.warp import gathered
+
+            reflects = ctx.outside == "reflection"
+            back = gathered(gradients[0], affine, ctx.size, reflects=reflects)
+        else:
+            back = _scattered(gradients[0], affine, size=ctx.size, outside=ctx.outside)
+        return back, None, None, None, None
 
 
 def _scattered(

@@ -63,11 +63,33 @@ class Stack:
 
     def apply(self, images: Images, draws: tuple[Tensor, ...]) -> Resampled:
         """The transformed pictures, a pure function of images and draws."""
-        start = 0
+        rows, columns = images.shape[-2:]
+        return self.run(images, self.prepare(draws, rows, columns, dtype=images.dtype))
+
+    def prepare(
+        self, draws: tuple[Tensor, ...], rows: int, columns: int, *, dtype: torch.dtype
+    ) -> tuple[Tensor, ...]:
+        """What draws mean for pictures of this size: one affine map for each geometric run, the
+        draws of each photometric member."""
+        prepared, start = list[Tensor](), 0
         for run in _runs(self.members):
-            drawn = draws[start : start + len(run)]
+            drawn = [_in_dtype(each, dtype) for each in draws[start : start + len(run)]]
             start += len(run)
-            images = _applied(run, images, drawn)
+            if isinstance(run[0], Photometric):
+                prepared.append(drawn[0])
+                continue
+            affine, rows, columns = _composed(run, drawn, rows, columns)
+            prepared.append(affine)
+        return tuple(prepared)
+
+    def run(self, images: Images, prepared: tuple[Tensor, ...]) -> Resampled:
+        """The transformed pictures, as `prepare` says."""
+        for run, values in zip(_runs(self.members), prepared, strict=True):
+            if isinstance(run[0], Photometric):
+                images = run[0].apply(images, values)
+                continue
+            rows, columns = Stack(run).output_size(*images.shape[-2:])
+            images = resample(images, values, rows=rows, columns=columns, border=_border(run))
         return images
 
 
@@ -120,19 +142,19 @@ def _runs(members: tuple[Member, ...]) -> Iterator[tuple[Member, ...]]:
             yield from ((member,) for member in run)
 
 
-def _applied(run: tuple[Member, ...], images: Images, draws: tuple[Tensor, ...]) -> Resampled:
-    if isinstance(run[0], Photometric):
-        return run[0].apply(images, _in_dtype(draws[0], images.dtype))
-    rows, columns = images.shape[-2:]
+def _composed(
+    run: tuple[Member, ...], draws: Iterable[Tensor], rows: int, columns: int
+) -> tuple[Affine, int, int]:
+    """One map for a geometric run, and the size of its output."""
     total: Affine | None = None
     for member, drawn in zip(run, draws, strict=True):
-        if isinstance(member, Geometric):
-            affine = member.affine(_in_dtype(drawn, images.dtype), rows, columns)
-            # The last member knows the output's pixels, so it is asked first.
-            total = affine if total is None else compose(total, affine)
-            rows, columns = member.output_size(rows, columns)
+        assert isinstance(member, Geometric)
+        affine = member.affine(drawn, rows, columns)
+        # The last member knows the output's pixels, so it is asked first.
+        total = affine if total is None else compose(total, affine)
+        rows, columns = member.output_size(rows, columns)
     assert total is not None
-    return resample(images, total, rows=rows, columns=columns, border=_border(run))
+    return total, rows, columns
 
 
 def _border(run: tuple[Member, ...]) -> Border:

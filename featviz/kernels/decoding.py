@@ -1,0 +1,121 @@
+"""From half a spectrum to Hartley coefficients, and from planes to colors and back."""
+
+from typing import no_type_check
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from featviz.kernels.layout import BLOCK, grid
+
+Matrix = tuple[tuple[float, ...], ...]
+_IDENTITY: Matrix = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+
+
+def hartley_from_half(half: Tensor, columns: int) -> Tensor:
+    """Real minus imaginary part of a full spectrum whose left half (an rfft2) is given."""
+    half = torch.view_as_real(half.contiguous())
+    *batch, rows, kept, _ = half.shape
+    result = half.new_empty(*batch, rows, columns)
+    planes = result[..., 0, 0].numel()
+    _hartley[grid(planes, rows * columns)](half, result, rows, columns, kept, BLOCK)
+    return result
+
+
+def squashed(planes: Tensor, matrix: Matrix | None) -> Tensor:
+    """1 / (1 + exp(-x)) of the planes, mixed by the rows of a matrix first where there is one."""
+    planes = planes.contiguous()
+    images = torch.empty_like(planes)
+    return _colors(planes, planes, images, matrix, is_back=False)
+
+
+def unsquashed(gradient: Tensor, images: Tensor, matrix: Matrix | None) -> Tensor:
+    """The gradient at the planes; `matrix` is the one of the way there."""
+    result = torch.empty_like(images)
+    transposed = None if matrix is None else tuple(zip(*matrix, strict=True))
+    return _colors(gradient.contiguous(), images, result, transposed, is_back=True)
+
+
+def _colors(
+    given: Tensor, images: Tensor, result: Tensor, matrix: Matrix | None, *, is_back: bool
+) -> Tensor:
+    if matrix is None:  # channels are alike, and as many as there may be
+        batch, plane = 1, given.numel()
+    else:
+        batch, plane = given.shape[:-3].numel(), given.shape[-2:].numel()
+    weights = [value for row in matrix or _IDENTITY for value in row]
+    _color[grid(batch, plane)](
+        *(given, images, result, plane, *weights, matrix is not None, is_back, BLOCK)
+    )
+    return result
+
+
+@triton.jit
+@no_type_check
+def _hartley(half, result, rows, columns, kept, BLOCK: tl.constexpr):
+    plane = tl.program_id(1).to(tl.int64)
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    is_there = at < rows * columns
+    row, column = at // columns, at % columns
+    is_mirrored = column >= kept  # F(-k) is the conjugate of F(k)
+    row = tl.where(is_mirrored & (row > 0), rows - row, row)
+    column = tl.where(is_mirrored, columns - column, column)
+    offset = 2 * (plane * rows * kept + row * kept + column)
+    real = tl.load(half + offset, mask=is_there, other=0.0)
+    imaginary = tl.load(half + offset + 1, mask=is_there, other=0.0)
+    value = tl.where(is_mirrored, real + imaginary, real - imaginary)
+    tl.store(result + plane * rows * columns + at, value, mask=is_there)
+
+
+@triton.jit
+@no_type_check
+def _color(
+    given,
+    images,
+    result,
+    plane,
+    a,
+    b,
+    c,
+    d,
+    e,
+    f,
+    g,
+    h,
+    i,
+    MIXES: tl.constexpr,
+    IS_BACK: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    is_there = place < plane
+    if MIXES:
+        at = tl.program_id(1).to(tl.int64) * 3 * plane + place
+        first = tl.load(given + at, mask=is_there, other=0.0)
+        second = tl.load(given + at + plane, mask=is_there, other=0.0)
+        third = tl.load(given + at + 2 * plane, mask=is_there, other=0.0)
+        if IS_BACK:
+            red = tl.load(images + at, mask=is_there, other=0.0)
+            green = tl.load(images + at + plane, mask=is_there, other=0.0)
+            blue = tl.load(images + at + 2 * plane, mask=is_there, other=0.0)
+            first *= (1 - red) * red
+            second *= (1 - green) * green
+            third *= (1 - blue) * blue
+        red = first * a + second * b + third * c
+        green = first * d + second * e + third * f
+        blue = first * g + second * h + third * i
+        if not IS_BACK:
+            red, green = 1 / (1 + tl.exp(-red)), 1 / (1 + tl.exp(-green))
+            blue = 1 / (1 + tl.exp(-blue))
+        tl.store(result + at, red, mask=is_there)
+        tl.store(result + at + plane, green, mask=is_there)
+        tl.store(result + at + 2 * plane, blue, mask=is_there)
+    else:
+        value = tl.load(given + place, mask=is_there, other=0.0)
+        if IS_BACK:
+            image = tl.load(images + place, mask=is_there, other=0.0)
+            value *= (1 - image) * image
+        else:
+            value = 1 / (1 + tl.exp(-value))
+        tl.store(result + place, value, mask=is_there)

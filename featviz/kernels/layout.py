@@ -1,0 +1,55 @@
+"""How maps lie in memory: channel by channel of a pixel, pixel by pixel of a picture."""
+
+import torch
+from torch import Tensor
+
+BLOCK = 1024
+"""Values that a program handles."""
+MOST_CHANNELS = 64
+"""Of a pixel, that a program handles; it handles as many pixels as make BLOCK values."""
+
+
+def by_pixel(maps: Tensor) -> Tensor:
+    """Maps (batch, channel, row, column) whose channels are neighbours and whose pixels are evenly
+    spaced, as in a channels_last tensor or a range of one's channels; copied where they are not."""
+    channels, rows, columns = maps.shape[1:]
+    image, channel, row, column = maps.stride()
+    step = column if columns > 1 else row
+    is_even = rows == 1 or columns == 1 or row == columns * column
+    is_pixel = (channels == 1 or channel == 1) and (step >= channels or rows * columns == 1)
+    if is_even and is_pixel and image >= rows * columns * pixel_stride(maps):
+        return maps
+    return maps.contiguous(memory_format=torch.channels_last)
+
+
+def pixel_stride(maps: Tensor) -> int:
+    """Values from one pixel of `by_pixel` to the next."""
+    rows, columns = maps.shape[2:]
+    if columns > 1:
+        return maps.stride(3)
+    return maps.stride(2) if rows > 1 else maps.shape[1]
+
+
+def like_by_pixel(maps: Tensor, rows: int, columns: int) -> Tensor:
+    """Room for maps of another size, dense, by pixel."""
+    shape = (*maps.shape[:2], rows, columns)
+    return torch.empty(
+        shape, dtype=maps.dtype, device=maps.device, memory_format=torch.channels_last
+    )
+
+
+def tile(channels: int) -> tuple[int, int]:
+    """How many pixels, and how many of their channels, a program handles: powers of two."""
+    wide = min(MOST_CHANNELS, 1 << (channels - 1).bit_length())
+    return BLOCK // wide, wide
+
+
+def tiles(images: int, pixels: int, channels: int) -> tuple[int, int, int]:
+    """Programs for so many pictures: (block of pixels, block of channels, picture)."""
+    tall, wide = tile(channels)
+    return -(-pixels // tall), -(-channels // wide), images
+
+
+def grid(rows: int, values: int) -> tuple[int, int]:
+    """Programs for rows of so many values: (block, row)."""
+    return -(-values // BLOCK), rows

@@ -1,0 +1,207 @@
+"""The CUDA kernels against torch's own operations: on CUDA, elsewhere in Triton's interpreter."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+pytest.importorskip("triton")
+
+from featviz.engine.operations import MaxPool
+from featviz.engine.recipe import Adam
+from featviz.engine.redirect import redirected
+from featviz.image.color import RGB_FROM_DECORRELATED, rgb_from_decorrelated
+from featviz.image.warp import Fill, Reflect, compose, resample, rotation, scaling, translation
+from featviz.kernels.ascent import ascend
+from featviz.kernels.decoding import hartley_from_half, squashed, unsquashed
+from featviz.kernels.layout import by_pixel
+from featviz.kernels.pooling import Window, pooled, unpooled
+from featviz.kernels.rectifier import rectified_gradient
+from featviz.kernels.warp import gathered
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+pytestmark = pytest.mark.gpu
+LAST = torch.channels_last
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator).to(DEVICE)
+
+
+def gradient_of(work: Callable[[Tensor], Tensor], at: Tensor, coming: Tensor) -> Tensor:
+    at = at.detach().double().requires_grad_()
+    return torch.autograd.grad(work(at), at, coming.double())[0]
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "padding", "is_ceil"),
+    [
+        ((3, 3), (2, 2), (0, 0), True),
+        ((3, 3), (1, 1), (1, 1), False),
+        ((2, 3), (2, 1), (1, 0), False),
+        ((2, 2), (3, 3), (0, 0), False),
+    ],
+)
+@pytest.mark.parametrize("is_slice", [False, True])
+def test_pooling_is_torchs(
+    size: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    is_ceil: bool,
+    is_slice: bool,
+) -> None:
+    whole = (random(3, 9, 11, 8) * 2).round().contiguous(memory_format=LAST)  # with equals
+    maps = whole[:, 2:7] if is_slice else whole
+    pool = MaxPool(size, stride, padding, is_ceil=is_ceil)
+    work = lambda each: functional.max_pool2d(each, size, stride, padding, ceil_mode=is_ceil)  # noqa: E731
+    expected = work(maps)
+    window, shape = Window(size, stride, padding), pool.output_size(11, 8)
+    result, places = pooled(maps, window, shape)
+    assert torch.equal(result, expected)
+    coming = random(*expected.shape, seed=1)
+    found = unpooled(coming.contiguous(memory_format=LAST), places, window, (11, 8))
+    assert torch.allclose(found.double(), gradient_of(work, maps, coming), atol=1e-5)
+
+
+def test_a_pooled_nan_stays_and_the_gradient_goes_to_it() -> None:
+    maps = random(1, 1, 4, 4)
+    maps[0, 0, 1, 2] = torch.nan
+    window = Window((2, 2), (2, 2), (0, 0))
+    result, places = pooled(maps, window, (2, 2))
+    assert result.isnan().flatten().tolist() == [False, True, False, False]
+    found = unpooled(torch.ones_like(result), places, window, (4, 4))
+    assert found[0, 0, 1, 2] == 1
+
+
+@pytest.mark.parametrize("bounds", [(0.0, torch.inf), (-1.0, 1.0)])
+@pytest.mark.parametrize("layout", ["channels_last", "contiguous", "slice", "flat"])
+def test_the_rectified_gradient_is_the_redirected_one(
+    bounds: tuple[float, float], layout: str
+) -> None:
+    values = random(4, 6, 5, 7)
+    values[1] = -values[1].abs() - 2  # blocked
+    values[2] = -values[2].abs() - 2  # blocked, not among the rows
+    coming = random(4, 6, 5, 7, seed=1)
+    rows = torch.tensor([True, True, False, False], device=DEVICE)
+    result = values.clamp(*bounds)
+    if layout == "channels_last":
+        result, given = (each.contiguous(memory_format=LAST) for each in (result, coming))
+    elif layout == "slice":
+        given = torch.cat([coming, coming], dim=1).contiguous(memory_format=LAST)[:, 3:9]
+        coming = given
+    elif layout == "flat":
+        result, given, values = result.flatten(1), coming.flatten(1), values.flatten(1)
+        coming = given
+    else:
+        given = coming
+    work = lambda each: redirected(  # noqa: E731
+        0, "hardtanh", (each, *bounds), {}, rows=rows
+    )
+    expected = gradient_of(work, values, coming)
+    found = rectified_gradient(given, result, bounds, rows, overwrites=True)
+    assert torch.equal(found.double(), expected)
+    plain = gradient_of(lambda each: each.clamp(*bounds), values, coming)
+    assert torch.equal(
+        rectified_gradient(given, result, bounds, None, overwrites=False).double(), plain
+    )
+
+
+def test_what_is_mine_is_overwritten() -> None:
+    result = random(2, 3, 4, 5).relu().contiguous(memory_format=LAST)
+    gradient = random(2, 3, 4, 5, seed=1).contiguous(memory_format=LAST)
+    expected = gradient * (result > 0)
+    found = rectified_gradient(gradient, result, (0.0, torch.inf), None, overwrites=True)
+    assert found.data_ptr() == gradient.data_ptr()
+    assert torch.equal(gradient, expected)
+
+
+def test_an_ascent_is_torchs_adam() -> None:
+    settings = Adam()
+    parameters = nn.Parameter(random(3, 2, 5, 300))
+    mine, memory = parameters.detach().clone(), (torch.zeros_like(parameters),) * 2
+    memory = tuple(each.detach().clone() for each in memory)
+    adam = torch.optim.Adam(
+        [parameters],
+        lr=0.3,
+        betas=(settings.beta1, settings.beta2),
+        eps=settings.epsilon,
+        maximize=True,
+    )
+    moves = torch.tensor([True, True, False], device=DEVICE)
+    start = parameters.detach().clone()
+    for number in range(5):
+        gradient = random(3, 2, 5, 300, seed=number)
+        parameters.grad = gradient.clone()
+        adam.step()
+        size = 0.3 / (1 - settings.beta1 ** (number + 1))
+        root = (1 - settings.beta2 ** (number + 1)) ** 0.5
+        rates = (torch.full((3,), size, device=DEVICE), torch.full((3,), root, device=DEVICE))
+        betas = (settings.beta1, settings.beta2, settings.epsilon)
+        gradient[2] = torch.nan
+        ascend(mine, gradient, memory, rates, moves, betas)
+    assert torch.allclose(mine[:2], parameters.detach()[:2], rtol=1e-5, atol=1e-5)
+    assert torch.equal(mine[2], start[2])
+
+
+@pytest.mark.parametrize("size", [(6, 8), (5, 7), (1, 4), (4, 1)])
+def test_hartleys_half_becomes_the_whole(size: tuple[int, int]) -> None:
+    planes = random(2, 3, *size)
+    whole = torch.fft.fft2(planes.double(), norm="ortho")
+    found = hartley_from_half(torch.fft.rfft2(planes, norm="ortho"), size[1])
+    assert torch.allclose(found.double(), whole.real - whole.imag, atol=1e-5)
+
+
+@pytest.mark.parametrize("mixes", [False, True])
+def test_colors_and_their_gradient_are_the_sigmoids(mixes: bool) -> None:
+    planes, coming = random(2, 3, 5, 9), random(2, 3, 5, 9, seed=1)
+    matrix = RGB_FROM_DECORRELATED if mixes else None
+    work = lambda each: (rgb_from_decorrelated(each) if mixes else each).sigmoid()  # noqa: E731
+    images = squashed(planes, matrix)
+    assert torch.allclose(images.double(), work(planes.double()), atol=1e-6)
+    found = unsquashed(coming, images, matrix)
+    assert torch.allclose(found.double(), gradient_of(work, planes, coming), atol=1e-6)
+
+
+@pytest.mark.parametrize("border", [Reflect(), Fill(0.0)])
+@pytest.mark.parametrize(
+    ("factors", "angle", "offset", "output"),
+    [
+        ((1.0, 1.0), 0.0, (0.0, 0.0), (12, 15)),
+        ((1.1, 0.8), 25.0, (2.3, -3.7), (12, 15)),
+        ((-1.0, 1.0), 0.0, (0.0, 0.5), (12, 15)),
+        ((0.4, 2.5), 80.0, (9.0, 30.0), (9, 22)),
+        ((1.0, 1.0), 3.0, (-40.0, 55.0), (7, 6)),
+    ],
+)
+def test_the_gathered_gradient_is_grid_samples(
+    border: Reflect | Fill,
+    factors: tuple[float, float],
+    angle: float,
+    offset: tuple[float, float],
+    output: tuple[int, int],
+) -> None:
+    images = random(2, 3, 12, 15)
+    center = (5.5, 7.0)
+    turned = rotation(torch.tensor([angle, -angle / 2], device=DEVICE), center=center)
+    scaled = scaling(torch.tensor([factors, factors[::-1]], device=DEVICE), center=center)
+    moved = translation(torch.tensor([offset, (0.0, 0.0)], device=DEVICE))
+    affine = compose(moved, compose(turned, scaled))
+    coming = random(2, 3, *output, seed=1)
+    rows, columns = output
+    expected = gradient_of(
+        lambda each: resample(each, affine.double(), rows=rows, columns=columns, border=border),
+        images,
+        coming,
+    )
+    found = gathered(coming, affine, (12, 15), reflects=isinstance(border, Reflect))
+    assert torch.allclose(found.double(), expected, atol=2e-4)
+
+
+def test_maps_of_another_order_are_copied_and_slices_are_not() -> None:
+    maps = random(2, 6, 3, 4).contiguous(memory_format=LAST)
+    assert by_pixel(maps[:, 1:4]).data_ptr() == maps[:, 1:4].data_ptr()
+    assert by_pixel(maps.contiguous()).is_contiguous(memory_format=LAST)
+    assert by_pixel(maps[..., 1:]).is_contiguous(memory_format=LAST)
