@@ -19,6 +19,7 @@ from featviz.kernels.decoding import hartley_from_half, squashed, unsquashed
 from featviz.kernels.layout import by_pixel
 from featviz.kernels.pooling import Window, pooled, unpooled
 from featviz.kernels.rectifier import rectified_gradient
+from featviz.kernels.response import normalized, normalized_gradient
 from featviz.kernels.warp import gathered
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -116,6 +117,20 @@ def test_what_is_mine_is_overwritten() -> None:
     found = rectified_gradient(gradient, result, (0.0, torch.inf), None, overwrites=True)
     assert found.data_ptr() == gradient.data_ptr()
     assert torch.equal(gradient, expected)
+
+
+@pytest.mark.parametrize(("size", "channels"), [(5, 7), (4, 8), (3, 2)])
+@pytest.mark.parametrize("is_slice", [False, True])
+def test_response_normalization_is_torchs(size: int, channels: int, is_slice: bool) -> None:
+    whole = 3 * random(2, channels + 3, 4, 5).contiguous(memory_format=LAST)
+    maps = whole[:, 2 : 2 + channels] if is_slice else whole[:, :channels].contiguous()
+    alpha, beta, k = 0.8, 0.75, 1.5
+    work = lambda each: functional.local_response_norm(each, size, alpha, beta, k)  # noqa: E731
+    result, slopes = normalized(maps, size, alpha / size, beta, k)
+    assert torch.allclose(result.double(), work(maps.double()), atol=1e-5)
+    coming = random(*maps.shape, seed=1)
+    found = normalized_gradient(coming, maps, slopes, size, alpha / size, beta, k)
+    assert torch.allclose(found.double(), gradient_of(work, maps, coming), atol=1e-5)
 
 
 def test_an_ascent_is_torchs_adam() -> None:

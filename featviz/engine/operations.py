@@ -16,6 +16,8 @@ from featviz.shapes import Flags
 
 _FEW_CHANNELS = 4
 """Of a stem's input: colors."""
+_EVEN = 8
+"""Channels come in such numbers where tensor cores take them."""
 _SPARSE = 8
 """Of so many columns one is looked at first."""
 _MOST_ADDED = 1
@@ -61,12 +63,22 @@ class Convolution:
 
     @cached_property
     def _folded(self) -> "_Folded | None":
-        """For the first layer on a CPU, whose gradient would be most of its time."""
+        """For the first layer, whose gradient would be most of its time: on a CPU, and on CUDA in
+        half precision."""
         is_stem = self.stride == (2, 2) and self.weight.shape[1] <= _FEW_CHANNELS
         is_plain = self.groups == 1 and self.dilation == (1, 1)
-        if not (is_stem and is_plain and self.weight.device.type == "cpu"):
+        if not (is_stem and is_plain and (self.weight.device.type == "cpu" or self._is_half)):
             return None
         return _Folded.of(self.weight, self.padding)
+
+    @cached_property
+    def _unfolded(self) -> "_Unfolded | None":
+        """For the way there of a layer that has `_folded` for the way back."""
+        return _Unfolded.of(self.weight, self.bias, self.padding) if self._is_half else None
+
+    @property
+    def _is_half(self) -> bool:
+        return self.weight.is_cuda and self.weight.itemsize == 2
 
     def then(self, normalization: "Normalization") -> "Convolution":
         """The convolution with a normalization of its result taken in."""
@@ -140,11 +152,63 @@ class _Folded:
         return functional.pixel_shuffle(cut, 2)
 
 
+@dataclass(frozen=True, eq=False)
+class _Unfolded:
+    """A stride-2 convolution as one of stride 1 on 2 x 2 pixels at once.
+
+    Output m reads pixel 2 (m + a) + b, b in {0, 1}, through the kernel's place 2 a + b + padding:
+    a small kernel over a, with four inputs for each color. Tensor cores want eight channels; three
+    colors leave them idle.
+    """
+
+    kernel: Tensor
+    bias: Tensor | None
+    before: tuple[int, int]
+    after: tuple[int, int]
+
+    @classmethod
+    def of(
+        cls, weight: Tensor, bias: Tensor | None, padding: tuple[int, int]
+    ) -> "_Unfolded | None":
+        outputs, colors, *sizes = weight.shape
+        lowest = [(-pad) // 2 for pad in padding]
+        highest = [(size - 1 - pad) // 2 for size, pad in zip(sizes, padding, strict=True)]
+        # As many outputs as the stride-2 convolution has of an even number of pixels.
+        more = [(2 * pad - size) // 2 + 1 for size, pad in zip(sizes, padding, strict=True)]
+        after = [high + less for high, less in zip(highest, more, strict=True)]
+        if min(*after, *(-low for low in lowest)) < 0:
+            return None
+        sides = [high - low + 1 for low, high in zip(lowest, highest, strict=True)]
+        channels = -(-4 * colors // _EVEN) * _EVEN
+        kernel = weight.new_zeros(outputs, channels, *sides)
+        spread = kernel[:, : 4 * colors].unflatten(1, (colors, 2, 2))
+        for row in range(sizes[0]):
+            for column in range(sizes[1]):
+                down, odd_row = divmod(row - padding[0], 2)
+                right, odd_column = divmod(column - padding[1], 2)
+                place = (down - lowest[0], right - lowest[1])
+                spread[:, :, odd_row, odd_column, place[0], place[1]] = weight[..., row, column]
+        laid_out = kernel.contiguous(memory_format=torch.channels_last)
+        return cls(laid_out, bias, (-lowest[0], -lowest[1]), (after[0], after[1]))
+
+    def __call__(self, values: Tensor) -> Tensor:
+        batch, colors, rows, columns = values.shape
+        (top, left), (bottom, right) = self.before, self.after
+        rows, columns = rows // 2, columns // 2
+        shape = (batch, self.kernel.shape[1], top + rows + bottom, left + columns + right)
+        room = values.new_zeros(1).expand(shape).contiguous(memory_format=torch.channels_last)
+        inner = room[:, : 4 * colors, top : top + rows, left : left + columns]
+        pairs = values.unflatten(3, (columns, 2)).unflatten(2, (rows, 2))
+        inner.unflatten(1, (colors, 2, 2)).copy_(pairs.permute(0, 1, 3, 5, 2, 4))
+        return functional.conv2d(room, self.kernel, self.bias)
+
+
 class _Stem(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, convolution: Convolution) -> Tensor:
         ctx.convolution, ctx.size = convolution, values.shape[2:]
-        return convolution.applied(values)
+        unfolded = convolution._unfolded
+        return convolution.applied(values) if unfolded is None else unfolded(values)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
@@ -178,6 +242,10 @@ class ResponseNormalization:
 
     def __call__(self, values: Tensor) -> Tensor:
         weight = self.alpha / self.size
+        if usable(values):
+            result = _FusedResponse.apply(values, self.size, weight, self.beta, self.k)
+            assert isinstance(result, Tensor)
+            return result
         band = _band(values.shape[1], self.size, weight, values.dtype, values.device)
         result = _Response.apply(values, band, self.beta, self.k)
         assert isinstance(result, Tensor)
@@ -201,6 +269,25 @@ class _Response(torch.autograd.Function):
         through = (direct * values).div_(base)
         spread = functional.conv2d(through, band.transpose(0, 1))
         return direct.addcmul_(values, spread, value=-2 * ctx.beta), None, None, None
+
+
+class _FusedResponse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, size: int, weight: float, beta: float, k: float) -> Tensor:
+        from featviz.kernels.response import normalized
+
+        ctx.settings = size, weight, beta, k
+        result, slopes = normalized(values, *ctx.settings)
+        ctx.save_for_backward(values, slopes)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+        from featviz.kernels.response import normalized_gradient
+
+        values, slopes = ctx.saved_tensors
+        gradient = normalized_gradient(gradients[0], values, slopes, *ctx.settings)
+        return gradient, None, None, None, None
 
 
 def _is_any(values: Tensor) -> Flags:
