@@ -100,7 +100,7 @@ def measure(
         how = _execution(placed, recipes, options)
         planned_s = time.perf_counter() - start[0]
         by_layer: dict[str, list[Picture]] = {}
-        for picture in render_each(placed, recipes, how, captures=True):
+        for picture in render_each(placed, recipes, how):
             by_layer.setdefault(picture.recipe.objective.layers[0], []).append(picture)
         synchronize(device)
     wall_s, cpu_s = time.perf_counter() - start[0], time.process_time() - start[1]

@@ -51,8 +51,7 @@ def part_costs(network: Network, recipes: Sequence[Recipe], prefix: Prefix) -> d
     device = network.device
     works: dict[str, Work] = Pieces(network, recipes, prefix).works()
     if device.type == "cuda":
-        captures = Captures()
-        works = {name: partial(captures.run, name, work) for name, work in works.items()}
+        works = {name: partial(Captures().run, work) for name, work in works.items()}
     works["step"] = _engine_step(network, recipes)
     spent: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
     with kept_heap():
@@ -96,7 +95,7 @@ class Pieces:
         self.numbers = torch.ones_like(self.seeds)
         start = starting_parameters(self.recipe, self.seeds, dtype=dtype)
         self.motion = Motion(self.recipe, len(recipes), device=device, dtype=dtype)
-        self.motion.begin(slice(None), self.seeds)
+        self.motion.begin(self.seeds, self.seeds)
         self.parameters = start.clone().requires_grad_()
         self.images = self._decoded().detach().requires_grad_()
         self.shown = self._shown(self.images).detach().requires_grad_()
@@ -106,7 +105,7 @@ class Pieces:
         self.objective = program(recipes, prefix, like=self.images)
         self.ascent = Ascent(self.recipe.optimizer, start, steps=self.recipe.steps)
         self.stopping = Stopping(self.recipe.stop, len(recipes), device=device, dtype=dtype)
-        self.stopping.begin(slice(None))
+        self.stopping.begin(self.seeds)
         _, self.gradients = self._judged(self.images)
 
     def works(self) -> dict[str, Work]:
@@ -159,7 +158,7 @@ def _engine_step(network: Network, recipes: Sequence[Recipe]) -> Work:
     """A step as the engine does it once no gradient is redirected any more."""
     plain = [replace(each, redirected_steps=0, wake_sd=0.0) for each in recipes]
     lasting = [replace(each, steps=WARM_UP + REPEATS) for each in plain]
-    slots = Slots(network, lasting[0], len(lasting), captures=True)
+    slots = Slots(network, lasting[0], len(lasting))
     slots.fill(iter(enumerate(lasting)))
     return slots.step
 

@@ -165,7 +165,7 @@ def _step_seconds(network: Network, recipes: Sequence[Recipe]) -> tuple[float, f
         return statistics.median(times[n + 1] - times[n] for n in range(start, end))
 
     with reproducible():
-        for _ in stream(network, enumerate(recipes), len(recipes), captures=True, on_step=tick):
+        for _ in stream(network, enumerate(recipes), len(recipes), on_step=tick):
             pass
     return typical(*plain), typical(*first)
 

@@ -18,5 +18,8 @@ Seeds = Int64[Tensor, " batch"]
 Steps = Int64[Tensor, " batch"]
 """The step that each picture is at, counted from 0."""
 
+Rows = Int64[Tensor, " row"]
+"""Numbers of some rows of a batch."""
+
 Flags = Bool[Tensor, " batch"]
 """A yes or no for each row of a batch."""

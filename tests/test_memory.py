@@ -71,7 +71,7 @@ def test_a_rendering_takes_no_more_slots_than_memory_has_room_for(
     recipes = [default_recipe(network, Channel("third", i), size=32, steps=1) for i in range(5)]
     budget = int(3.2 * bytes_of_a_place(network, recipes[0]) * ROOM)
     assert default_slots(recipes, "cpu") == 5
-    assert default_slots(recipes * 40, "cuda:1") == 128
+    assert default_slots(recipes * 40, "cuda:1") == 200
     assert fitting_slots(network, recipes, 5, device="cpu", memory=budget) == 3
     assert render(network, recipes, memory=budget)[0].execution.slots == 3
     assert render(network, recipes)[0].execution.slots == 5

@@ -204,7 +204,7 @@ def stopped(values: Sequence[Sequence[float]], stop: Plateau) -> list[int]:
     """After how many steps each row stops that has these values, one list a step."""
     count = len(values[0])
     stopping = Stopping(stop, count, device=torch.device("cpu"), dtype=torch.float64)
-    stopping.begin(slice(0, count))
+    stopping.begin(torch.arange(count))
     for row in values:
         said = torch.tensor(row, dtype=torch.float64)
         stopping.see(said, torch.ones(count, dtype=torch.bool))

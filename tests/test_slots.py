@@ -241,12 +241,47 @@ def test_a_captured_step_makes_the_same_bits() -> None:
         default_recipe(network, Channel("third", i % 5), steps=24, seed=i, transforms=MOVING)
         for i in range(7)
     ]
-    plain = dict(each for batch in stream(network, enumerate(asked), 3) for each in batch)
-    recorded = dict(
-        each for batch in stream(network, enumerate(asked), 3, captures=True) for each in batch
+    plain, recorded = (
+        dict(
+            each
+            for batch in stream(network, enumerate(asked), 3, captures=captures)
+            for each in batch
+        )
+        for captures in (False, True)
     )
     for number in plain:
         assert_same(plain[number], recorded[number])
+
+
+class Looking(nn.Module):
+    """Looks at a value on its way: nothing that waits for the device can be recorded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            self.a = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        scale = 2.0 if float(images.detach().sum()) < torch.inf else 1.0
+        return self.a(scale * images)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_what_waits_for_the_device_runs_as_it_is() -> None:
+    network = network_of(Looking(), dtype=torch.float32).at("cuda", torch.float32)
+    asked = [default_recipe(network, Channel("a", i), steps=6, seed=i) for i in range(3)]
+    plain, tried = (
+        dict(
+            each
+            for batch in stream(network, enumerate(asked), 3, captures=captures)
+            for each in batch
+        )
+        for captures in (False, True)
+    )
+    for number in plain:
+        assert_same(plain[number], tried[number])
 
 
 class Fragile(nn.Module):

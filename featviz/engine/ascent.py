@@ -1,11 +1,12 @@
 """Adam's step for many rows, each at a step of its own."""
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from featviz.engine.recipe import Adam
 from featviz.kernels import usable
-from featviz.shapes import Flags, Steps
+from featviz.shapes import Flags, Rows, Steps
 
 
 class Ascent:
@@ -49,12 +50,15 @@ class Ascent:
         sizes = torch.where(moves, self._sizes[at], 0)
         parameters.addcdiv_(self.mean * sizes.view(shape), scale)
 
-    def restart(self, parameters: Tensor, start: Tensor, rows: Flags) -> None:
-        """Puts some rows at another start, in place, with nothing remembered."""
-        chosen = rows.view(-1, *[1] * (parameters.ndim - 1))
-        parameters.copy_(torch.where(chosen, start, parameters))
-        self.mean.masked_fill_(chosen, 0)
-        self.square.masked_fill_(chosen, 0)
+    def restart(
+        self, parameters: Tensor, start: Tensor, rows: Rows, chosen: Bool[Tensor, " row"]
+    ) -> None:
+        """Puts those of some rows that are chosen at another start, in place, with nothing
+        remembered; `start` has a picture for each of the rows."""
+        mask = chosen.view(-1, *[1] * (parameters.ndim - 1))
+        parameters[rows] = torch.where(mask, start, parameters[rows])
+        for memory in (self.mean, self.square):
+            memory[rows] = memory[rows].masked_fill(mask, 0)
 
 
 def is_finite_by_row(values: Tensor) -> Flags:

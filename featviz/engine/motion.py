@@ -4,14 +4,13 @@ import torch
 from torch import Tensor
 
 from featviz.engine.recipe import Recipe
-from featviz.shapes import Seeds, Steps
+from featviz.shapes import Rows, Seeds, Steps
 
 
 class Motion:
     """For each run of a stack (see `Stack.prepare`) a table (step, row, ...) for a batch.
 
-    A step then only picks from it. A row's entries are made with the other pictures of its recipe
-    alone, so that its mates have no part in their rounding.
+    A step then only picks from it.
     """
 
     def __init__(self, recipe: Recipe, rows: int, *, device: torch.device, dtype: torch.dtype):
@@ -20,7 +19,7 @@ class Motion:
         self._rows = torch.arange(rows, device=device)
         self._tables: tuple[Tensor, ...] | None = None
 
-    def begin(self, rows: slice, seeds: Seeds) -> None:
+    def begin(self, rows: Rows, seeds: Seeds) -> None:
         """Draws for all steps of new pictures, and for the one after their last."""
         recipe, count = self._recipe, len(seeds)
         steps = torch.arange(recipe.steps + 1, device=seeds.device)

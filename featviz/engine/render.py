@@ -23,7 +23,7 @@ from featviz.engine.slots import Finished, at_least, stream
 from featviz.errors import DoesNotFit, FeatvizError, Malformed, NotAvailable, UnknownName
 from featviz.network.network import Network
 
-DEFAULT_SLOTS = {"cpu": 16, "mps": 16, "cuda": 128}
+DEFAULT_SLOTS = {"cpu": 16, "mps": 16, "cuda": 512}
 """The most rows of a batch where nobody says how many."""
 WORDS = ("preset", "transforms", "parameterization")
 """Settings that may be words of engine/presets."""
@@ -172,7 +172,6 @@ def render_each(
     how: Execution,
     *,
     keeps_slots: bool = False,
-    captures: bool = False,
     skips: Callable[[Recipe], bool] | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> Iterator[Picture]:
@@ -180,10 +179,9 @@ def render_each(
 
     A picture depends on its recipe and on `how` alone: see `featviz.engine.slots`. Where the
     device runs out of memory the slots are halved and what was in work begins again; its pictures
-    say so in their execution. With `keeps_slots` that is an error. `captures`: see `stream`; the
-    bits are the same. `skips` is asked of a recipe when its turn comes: it may have been made
-    elsewhere by then. `on_progress` is told after each step how many pictures' worth of work is
-    done since it was told last.
+    say so in their execution. With `keeps_slots` that is an error. `skips` is asked of a recipe when
+    its turn comes: it may have been made elsewhere by then. `on_progress` is told after each step
+    how many pictures' worth of work is done since it was told last.
 
     Raises a FeatvizError before the first step where a recipe does not fit the network,
     NotAvailable where memory does not suffice.
@@ -197,7 +195,6 @@ def render_each(
             try:
                 made = _made(
                     *(placed, judge, left, how),
-                    captures=captures,
                     skips=skips,
                     on_progress=on_progress,
                 )
@@ -230,7 +227,6 @@ def _made(
     recipes: Mapping[int, Recipe],
     how: Execution,
     *,
-    captures: bool,
     skips: Callable[[Recipe], bool] | None,
     on_progress: Callable[[float], None] | None,
 ) -> Iterator[tuple[int, list[Picture]]]:
@@ -252,7 +248,7 @@ def _made(
     rows_of_scores = at_least(wanted[0], places)
     report = None if on_progress is None else lambda rows: on_progress(rows * share)
     with reproducible():
-        for batch in stream(network, in_turn(), places, captures=captures, on_step=report):
+        for batch in stream(network, in_turn(), places, on_step=report):
             ended = [(wanted[number], finished) for number, finished in batch]
             pixels = hwc_uint8_from_images(torch.cat([each.images for _, each in ended]))
             scores = _scores(judge, [recipe for recipe, _ in ended], pixels, rows_of_scores)

@@ -26,7 +26,7 @@ from featviz.engine.stopping import Stopping
 from featviz.engine.waking import loud_parameters, wakes
 from featviz.network.network import Network
 from featviz.network.recording import Prefix
-from featviz.shapes import Flags, Images
+from featviz.shapes import Flags, Images, Rows
 
 CHECK_EVERY = 16
 """Steps between looks at whether a row has stopped early: the only synchronisation of the loop."""
@@ -59,13 +59,13 @@ def stream(
     recipes: Iterable[tuple[int, Recipe]],
     places: int,
     *,
-    captures: bool = False,
+    captures: bool = True,
     on_step: OnStep | None = None,
 ) -> Iterator[list[tuple[int, Finished]]]:
     """Runs numbered recipes of one `batch_key`, `places` at a time; yields, by number, those that
     end. A recipe is taken from the iterable when a place is free for it.
 
-    `captures`: on CUDA, steps are recorded and replayed (`featviz.engine.capture`), for the same
+    `captures`: on CUDA a step is recorded and replayed (`featviz.engine.capture`), for the same
     bits. Neighbours in the stream should need like depths of the network: a batch runs as deep as
     its deepest row asks. Raises what Prefix raises.
     """
@@ -113,7 +113,7 @@ class Slots:
     """
 
     def __init__(
-        self, network: Network, first: Recipe, places: int, *, captures: bool = False
+        self, network: Network, first: Recipe, places: int, *, captures: bool = True
     ) -> None:
         self.network = network
         self.first = first
@@ -137,7 +137,7 @@ class Slots:
         )
         self._rows = torch.arange(count, device=device)
         self._motion = Motion(first, count, device=device, dtype=self._dtype)
-        self._motion.begin(slice(count), self._seeds)
+        self._motion.begin(self._rows, self._seeds)
         self._steps_done = 0
         self._ready: _Ready | None = None
         self._is_stale = True
@@ -156,24 +156,27 @@ class Slots:
 
     def fill(self, queue: Iterator[tuple[int, Recipe]]) -> bool:
         """Gives free places to the next recipes; False when there is no work left."""
-        free = (place for place, age in enumerate(self._ages[: self._open]) if age is None)
-        for place in list(free):
-            taken = next(queue, None)
-            if taken is None:
-                break
-            self._put(place, *taken)
+        free = [place for place, age in enumerate(self._ages[: self._open]) if age is None]
+        taken = {place: each for place, each in zip(free, queue, strict=False)}
+        for place, (number, recipe) in taken.items():
+            assert batch_key(recipe) == batch_key(self.first)
+            if recipe.objective != self._places[place].objective:
+                self._is_stale = True
+            self._places[place], self._numbers[place], self._ages[place] = recipe, number, 0
+        for places in self._at_once(taken):
+            self._begin(places)
         return any(age is not None for age in self._ages)
 
     def step(self) -> None:
         """One step of every row."""
         self._wake()
         first = self.first.redirected_steps
-        redirects = any(age is not None and age < first for age in self._ages)
         ready = self._made_ready()
         if self._captures is None:
+            redirects = any(age is not None and age < first for age in self._ages)
             self._advance(ready, redirects=redirects)
-        else:
-            self._captures.run(redirects, lambda: self._advance(ready, redirects=redirects))
+        else:  # one recording for all steps
+            self._captures.run(lambda: self._advance(ready, redirects=first > 0))
         self._ages = [None if age is None else age + 1 for age in self._ages]
         self._steps_done += 1
 
@@ -210,12 +213,13 @@ class Slots:
             return []
         with torch.no_grad():
             images = self.first.parameterization.decode(self._parameters)
+        self._stopping.end(self._rows_of(done))
         for place in done:
-            self._stopping.end(self._rows_of(place))
             self._ages[place] = None
-        return [(self._numbers[p], self._finished(images, self._rows_of(p))) for p in done]
+        return [(self._numbers[place], self._finished(images, place)) for place in done]
 
-    def _finished(self, images: Images, rows: slice) -> Finished:
+    def _finished(self, images: Images, place: int) -> Finished:
+        rows = slice(place * self.first.count, (place + 1) * self.first.count)
         stopping = self._stopping
         moved = stopping.moved[rows] | (self.first.steps == 1)  # of one step nothing is known
         return Finished(
@@ -226,41 +230,46 @@ class Slots:
             moved,
         )
 
-    def _put(self, place: int, number: int, recipe: Recipe) -> None:
-        assert batch_key(recipe) == batch_key(self.first)
-        if recipe.objective != self._places[place].objective:
-            self._is_stale = True
-        rows = self._rows_of(place)
-        self._places[place], self._numbers[place], self._ages[place] = recipe, number, 0
-        seeds = range(recipe.seed, recipe.seed + recipe.count)
-        self._seeds[rows] = torch.tensor(seeds, dtype=torch.int64, device=self._seeds.device)
-        start = starting_parameters(recipe, self._seeds[rows], dtype=self._dtype)
-        everyone = torch.zeros_like(self._stopping.runs)
-        everyone[rows] = True
-        self._ascent.restart(self._parameters, self._spread(start, rows), everyone)
+    def _at_once(self, places: Iterable[int]) -> list[list[int]]:
+        """Places whose pictures may begin together: on a CPU the rounding of a number depends on
+        where in a tensor it lies, so there each recipe is on its own, as are given images."""
+        groups: dict[int, list[int]] = {}
+        is_free = self.network.device.type == "cuda"
+        for place in places:
+            is_noise = self._places[place].start is None
+            groups.setdefault(-1 if is_free and is_noise else place, []).append(place)
+        return list(groups.values())
+
+    def _begin(self, places: Sequence[int]) -> None:
+        """The pictures that have just come to these places begin."""
+        recipes = [self._places[place] for place in places]
+        rows = self._rows_of(places)
+        numbers = [recipe.seed + index for recipe in recipes for index in range(recipe.count)]
+        seeds = torch.tensor(numbers, dtype=torch.int64, device=rows.device)
+        self._seeds[rows] = seeds
+        start = starting_parameters(recipes[0], seeds, dtype=self._dtype)
+        self._ascent.restart(self._parameters, start, rows, torch.ones_like(rows) > 0)
         self._stopping.begin(rows)
-        self._motion.begin(rows, self._seeds[rows])
+        self._motion.begin(rows, seeds)
         self._course[:, rows] = torch.nan
 
     def _wake(self) -> None:
         """Rows that have not stirred when their redirected steps are over begin again, louder."""
-        for place, (recipe, age) in enumerate(zip(self._places, self._ages, strict=True)):
-            if age is None or recipe.start is not None or not wakes(recipe, age):
-                continue
-            rows = self._rows_of(place)
-            asleep = torch.zeros_like(self._stopping.runs)
-            asleep[rows] = ~self._stopping.moved[rows] & self._stopping.runs[rows]
-            loud = loud_parameters(recipe, self._seeds[rows], dtype=self._dtype)
-            self._ascent.restart(self._parameters, self._spread(loud, rows), asleep)
+        waking = [
+            place
+            for place, (recipe, age) in enumerate(zip(self._places, self._ages, strict=True))
+            if age is not None and recipe.start is None and wakes(recipe, age)
+        ]
+        for places in self._at_once(waking):
+            rows = self._rows_of(places)
+            asleep = ~self._stopping.moved[rows] & self._stopping.runs[rows]
+            loud = loud_parameters(self.first, self._seeds[rows], dtype=self._dtype)
+            self._ascent.restart(self._parameters, loud, rows, asleep)
 
-    def _spread(self, values: Tensor, rows: slice) -> Tensor:
-        """Values of some rows as a tensor of all rows."""
-        everywhere = self._parameters.clone()
-        everywhere[rows] = values
-        return everywhere
-
-    def _rows_of(self, place: int) -> slice:
-        return slice(place * self.first.count, (place + 1) * self.first.count)
+    def _rows_of(self, places: Sequence[int]) -> Rows:
+        count = self.first.count
+        rows = [place * count + index for place in places for index in range(count)]
+        return torch.tensor(rows, dtype=torch.int64, device=self._rows.device)
 
     def _made_ready(self) -> "_Ready":
         """What the present rows need; the tensors stay the same where only their values differ."""

@@ -3,7 +3,7 @@
 import torch
 
 from featviz.engine.recipe import Plateau
-from featviz.shapes import Flags, PerImage, Steps
+from featviz.shapes import Flags, PerImage, Rows, Steps
 
 
 class Stopping:
@@ -25,7 +25,7 @@ class Stopping:
         self._window = torch.zeros(count, dtype=dtype, device=device)
         self._before = torch.full_like(self._window, -torch.inf)
 
-    def begin(self, rows: slice) -> None:
+    def begin(self, rows: Rows) -> None:
         """These rows start anew."""
         for flags, value in ((self.runs, True), (self.is_finite, True), (self.moved, False)):
             flags[rows] = value
@@ -33,7 +33,7 @@ class Stopping:
         self._window[rows] = 0
         self._before[rows] = -torch.inf
 
-    def end(self, rows: slice) -> None:
+    def end(self, rows: Rows) -> None:
         """These rows stop here."""
         self.runs[rows] = False
 

@@ -58,7 +58,7 @@ def _gather(
     determinant = a * d - b * c
     at = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
     is_there = at < in_rows * in_columns
-    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)[:, None]
+    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)[None, :]
     plane = image * channels + channel
     # An input pixel is read from within one pixel around it: a parallelogram of the output.
     row_reach = (tl.abs(d) + tl.abs(b)) / tl.abs(determinant)
@@ -77,7 +77,7 @@ def _gather(
         first_column = tl.floor((left - 1) / in_columns).to(tl.int32)
         last_column = tl.floor((far + 1) / in_columns).to(tl.int32)
     row, column = at // in_columns, at % in_columns
-    total = tl.zeros((CHANNELS, PIXELS), tl.float32)
+    total = tl.zeros((PIXELS, CHANNELS), tl.float32)
     for copy_row in range(first_row, last_row + 1):
         y = tl.where(copy_row % 2 == 0, row, in_rows - 1 - row) + copy_row * in_rows
         for copy_column in range(first_column, last_column + 1):
@@ -100,10 +100,10 @@ def _gather(
                         is_read = is_read & (out_column >= 0) & (out_column < columns)
                         pixel = (out_row * columns + out_column).to(tl.int32)
                         value = tl.load(
-                            gradient + plane * rows * columns + pixel[None, :],
-                            mask=is_read[None, :] & (channel < channels),
+                            gradient + plane * rows * columns + pixel[:, None],
+                            mask=is_read[:, None] & (channel < channels),
                             other=0.0,
                         )
-                        total += weight[None, :] * value
-    offset = plane * in_rows * in_columns + at[None, :]
-    tl.store(result + offset, total, mask=is_there[None, :] & (channel < channels))
+                        total += weight[:, None] * value
+    offset = plane * in_rows * in_columns + at[:, None]
+    tl.store(result + offset, total, mask=is_there[:, None] & (channel < channels))
