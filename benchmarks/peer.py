@@ -78,6 +78,7 @@ class Peer:
     size: int = 128
     seed: int = 0
     threads: int = 1
+    device: str = "cpu"
 
     def install(self) -> None:
         """Puts the tool and its needs into its folder, where they are not yet."""
@@ -126,7 +127,8 @@ class Peer:
     def _settings(self, network: str) -> dict[str, Any]:
         settings = {name: getattr(self, name) for name in ("variant", "steps", "size", "seed")}
         weights = Path(self.weights.get(network, "")).name
-        return {**settings, "threads": self.threads, "weights": weights}
+        place = {} if self.device == "cpu" else {"device": self.device}
+        return {**settings, "threads": self.threads, "weights": weights, **place}
 
     def _run(self, target: Target) -> dict[str, Any]:
         settings = self._settings(target.network)
@@ -138,10 +140,12 @@ class Peer:
             **asdict(target),
             **{name: settings[name] for name in ("variant", "steps", "size", "seed")},
             "weights": self.weights[target.network],
+            "device": self.device,
             "picture": (self.folder / picture).resolve(),
         }
         words = [word for name, value in wanted.items() for word in (f"--{name}", str(value))]
-        places = os.pathsep.join((str(self._site.resolve()), str(REPOSITORY)))
+        found = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        places = os.pathsep.join((str(self._site.resolve()), str(REPOSITORY), *found))
         threads = {f"{name}_NUM_THREADS": str(self.threads) for name in ("OMP", "MKL")}
         answer = subprocess.run(
             [sys.executable, "-W", "ignore", "-m", "benchmarks.peer", *words],
@@ -173,7 +177,7 @@ def main() -> None:
     """The worker: renders one unit, saves the picture, prints what it cost as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tool", choices=TOOLS, required=True)
-    for name in ("network", "weights", "layer"):
+    for name in ("network", "weights", "layer", "device"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--picture", type=Path, required=True)
     parser.add_argument("--variant", choices=VARIANTS, required=True)
@@ -182,6 +186,7 @@ def main() -> None:
     options = parser.parse_args()
     network = featviz.load(options.network, weights=options.weights)
     check_read_point(network, options.layer)
+    network = network.at(options.device, torch.float32)
     presented = Presented(network).eval()
     presented.requires_grad_(options.variant == "default")
     tool = TOOLS[options.tool]

@@ -4,7 +4,7 @@
 
 Both sides get the same networks, weights, units, threads and picture size, and their own default
 settings. They take turns: the peer renders the units of a layer, one a process, then featviz
-renders them together, as it is meant to be used, once at the peer's size and once at the sizes
+renders them together, as it is meant to be used (on CUDA with all units of the layer), once at the peer's size and once at the sizes
 that it chooses itself ("auto"). It also renders them with fewer and with more steps: the fewest
 whose picture scores no less than the peer's are the passes and seconds "until equal". Scores are
 those of the saved 8-bit pictures, alike for both. What a peer rendered stays in --cache, so that
@@ -16,7 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,9 @@ from benchmarks.judge import SCORES, Judge
 from benchmarks.machine import write_result
 from benchmarks.peer import VARIANTS, Peer, Rendered, Target
 from benchmarks.peer_tools import TOOLS
-from featviz.engine.execution import execution
+from featviz.engine.execution import DTYPES, check_device, execution
 from featviz.engine.recipe import Recipe, default_recipe
-from featviz.engine.render import render_each
+from featviz.engine.render import default_slots, render_each
 from featviz.network.network import Network
 
 LAYERS = {
@@ -50,7 +50,7 @@ def main() -> None:
     networks = {name: featviz.load(name, weights=word) for name, word in weights.items() if word}
     targets = targets_of(networks, options.units)
     settings = {"variant": options.variant, "steps": options.peer_steps}
-    settings |= {"size": options.size, "threads": options.threads}
+    settings |= {"size": options.size, "threads": options.threads, "device": options.device}
     peer = Peer(options.tool, options.cache, weights, **settings)
     made: list[Turn] = []
     for name, network in networks.items():
@@ -68,6 +68,7 @@ def main() -> None:
     }
     _print(rows, summary)
     kept = ("tool", "size", "steps", "rungs", "slots", "peer_steps", "variant", "threads", "note")
+    kept += ("device", "dtype")
     content = {
         "settings": {name: getattr(options, name) for name in kept}
         | {"references": "photographs" if options.images else "pink noise"},
@@ -75,7 +76,8 @@ def main() -> None:
         "rows": rows,
     }
     suffix = f"-{options.tool}" + ("" if options.variant == "default" else f"-{options.variant}")
-    write_result("peers", torch.device("cpu"), content, out=options.out, suffix=suffix)
+    suffix += "" if options.device == "cpu" else f"-{options.device}"
+    write_result("peers", check_device(options.device), content, out=options.out, suffix=suffix)
 
 
 def _options() -> argparse.Namespace:
@@ -86,7 +88,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=Recipe.steps, help="of ours")
     parser.add_argument("--rungs", type=int, nargs="*", default=RUNGS, help="of ours, until equal")
-    parser.add_argument("--slots", type=int, default=16, help="of ours, at most")
+    parser.add_argument("--slots", type=int, help="of ours, at most [the engine's default]")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=list(DTYPES), help="of ours")
     parser.add_argument("--peer-steps", type=int, help="[the tool's default]")
     parser.add_argument("--variant", choices=VARIANTS, default="default")
     parser.add_argument("--threads", type=int, default=1)
@@ -166,11 +170,18 @@ def rendered_by_featviz(
         default_recipe(network, featviz.Channel(t.layer, t.channel), size=size, steps=steps)
         for t in targets
     ]
-    how = execution(slots=min(options.slots, len(recipes)), weights=network.weights)
+    whole = {each.digest: each for each in (*recipes, *beside(network, recipes, options.device))}
+    slots = options.slots or default_slots(whole.values(), options.device)
+    how = execution(
+        slots=min(slots, len(whole)),
+        device=options.device,
+        dtype=options.dtype,
+        weights=network.weights,
+    )
     wall, cpu = time.perf_counter(), time.process_time()
-    made = {picture.recipe.digest: picture for picture in render_each(network, recipes, how)}
-    cpu_s = (time.process_time() - cpu) / len(recipes)
-    wall_s = (time.perf_counter() - wall) / len(recipes)
+    made = {each.recipe.digest: each for each in render_each(network, whole.values(), how)}
+    cpu_s = (time.process_time() - cpu) / len(whole)
+    wall_s = (time.perf_counter() - wall) / len(whole)
     folder = options.cache / f"featviz-{size}-{steps}"
     folder.mkdir(parents=True, exist_ok=True)
     results = {}
@@ -179,6 +190,18 @@ def rendered_by_featviz(
         path = picture.save(folder / target.file_name)
         results[target] = Rendered(path, cpu_s, wall_s, picture.steps, recipe.shape.rows)
     return results
+
+
+def beside(network: Network, recipes: Sequence[Recipe], device: str) -> list[Recipe]:
+    """On CUDA, which a few units leave idle: all units of their layers at the same settings."""
+    if not device.startswith("cuda"):
+        return []
+    layers = {recipe.objective.layers[0]: recipe for recipe in recipes}
+    return [
+        replace(recipe, objective=1 * featviz.Channel(layer, channel))
+        for layer, recipe in layers.items()
+        for channel in range(network.layer(layer).channels)
+    ]
 
 
 def _row(judge: Judge, turn: Turn) -> dict[str, Any]:

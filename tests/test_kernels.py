@@ -16,11 +16,13 @@ from featviz.image.color import RGB_FROM_DECORRELATED, rgb_from_decorrelated
 from featviz.image.warp import Fill, Reflect, compose, resample, rotation, scaling, translation
 from featviz.kernels.ascent import ascend
 from featviz.kernels.decoding import hartley_from_half, squashed, unsquashed
+from featviz.kernels.input import given, taken
 from featviz.kernels.layout import by_pixel
 from featviz.kernels.pooling import Window, pooled, unpooled
 from featviz.kernels.rectifier import rectified_gradient
 from featviz.kernels.response import normalized, normalized_gradient
-from featviz.kernels.warp import gathered
+from featviz.kernels.warp import gathered, sampled
+from featviz.network.preprocessing import Preprocessing
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 pytestmark = pytest.mark.gpu
@@ -191,7 +193,7 @@ def test_colors_and_their_gradient_are_the_sigmoids(mixes: bool) -> None:
         ((1.0, 1.0), 3.0, (-40.0, 55.0), (7, 6)),
     ],
 )
-def test_the_gathered_gradient_is_grid_samples(
+def test_sampling_and_its_gathered_gradient_are_grid_samples(
     border: Reflect | Fill,
     factors: tuple[float, float],
     angle: float,
@@ -206,13 +208,32 @@ def test_the_gathered_gradient_is_grid_samples(
     affine = compose(moved, compose(turned, scaled))
     coming = random(2, 3, *output, seed=1)
     rows, columns = output
-    expected = gradient_of(
-        lambda each: resample(each, affine.double(), rows=rows, columns=columns, border=border),
-        images,
-        coming,
+    work = lambda each: resample(  # noqa: E731
+        each, affine.double(), rows=rows, columns=columns, border=border
     )
-    found = gathered(coming, affine, (12, 15), reflects=isinstance(border, Reflect))
+    reflects = isinstance(border, Reflect)
+    result = sampled(images, affine, rows, columns, reflects=reflects)
+    assert torch.allclose(result.double(), work(images.double()), atol=2e-4)
+    expected = gradient_of(work, images, coming)
+    found = gathered(coming, affine, (12, 15), reflects=reflects)
     assert torch.allclose(found.double(), expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("is_reversed", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_input_is_the_preprocessings(is_reversed: bool, dtype: torch.dtype) -> None:
+    preprocessing = Preprocessing(
+        rows=5, columns=7, mean=(0.1, 0.2, 0.3), sd=(0.4, 0.5, 2.0), is_bgr=is_reversed
+    )
+    images, coming = random(2, 3, 5, 7).sigmoid(), random(2, 3, 5, 7, seed=1).to(dtype)
+    constants = preprocessing.constants(images)
+    result = given(images, *constants, dtype, is_reversed=is_reversed)
+    assert torch.allclose(result, preprocessing.apply(images, constants).to(dtype), rtol=1e-2)
+    assert result.is_contiguous(memory_format=LAST)
+    exact = preprocessing.constants(images.double())
+    expected = gradient_of(lambda each: preprocessing.apply(each, exact), images, coming)
+    found = taken(coming, constants[0], torch.float32, is_reversed=is_reversed)
+    assert torch.allclose(found.double(), expected, rtol=1e-5)
 
 
 def test_maps_of_another_order_are_copied_and_slices_are_not() -> None:

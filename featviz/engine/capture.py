@@ -1,12 +1,8 @@
 """CUDA graphs: a step is recorded once and replayed, so that the host never holds the device up."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
-
-_SYNCHRONIZES = ("synchroniz", "captur")
-"""In torch's words for work that waits for the device, which no recording may."""
 
 
 class Captures:
@@ -14,8 +10,8 @@ class Captures:
 
     Each time it is the same kernels on the same memory; what differs lies in the tensors. The
     first run makes plans, workspaces and caches. Work that waits for the device (a network or an
-    objective that looks at a value) cannot be recorded, and runs as it is for good: it must not
-    have changed anything before it waits.
+    objective that looks at a value) cannot be recorded, which torch says, and runs as it is for
+    good. A recording that fails has changed nothing: nothing of it has run.
     """
 
     def __init__(self) -> None:
@@ -34,14 +30,7 @@ class Captures:
             self._record(work)
         else:
             self._has_run = True
-            try:
-                with _no_waiting():
-                    work()
-            except RuntimeError as error:
-                if not _is_waiting(error):
-                    raise
-                self._is_plain = True
-                work()
+            work()
 
     def forget(self) -> None:
         """Drops the recording: the memory or the kernels of the work have changed."""
@@ -54,7 +43,7 @@ class Captures:
             with torch.cuda.graph(graph, pool=self._pool):
                 work()
         except RuntimeError as error:
-            if not _is_waiting(error):
+            if "captur" not in str(error):
                 raise
             self._is_plain = True
             work()
@@ -62,18 +51,3 @@ class Captures:
             self._graph = graph
             graph.replay()
 
-
-def _is_waiting(error: RuntimeError) -> bool:
-    """Whether torch says that the work waited for the device."""
-    return any(word in str(error) for word in _SYNCHRONIZES)
-
-
-@contextmanager
-def _no_waiting() -> Iterator[None]:
-    """A context in which waiting for the device is an error."""
-    before = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode(before)

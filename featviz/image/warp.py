@@ -4,9 +4,9 @@ A position is (row, column) in pixels from the center of the top left pixel. A m
 pixel of the output, where in the input its value is; so to move a picture by `shifts`, translate
 the positions by `-shifts`.
 
-The forward pass is torch's grid_sample. Its gradient on CUDA adds floating-point numbers in
-arbitrary order and so differs from run to run. There, each pixel of the input gathers what is its
-own; where the kernel for that does not run, fixed-point integers are added, in any order.
+This is torch's grid_sample. Its gradient on CUDA adds floating-point numbers in arbitrary order
+and so differs from run to run. There, each pixel of the input gathers what is its own; where the
+kernel for that does not run, fixed-point integers are added, in any order.
 """
 
 from dataclasses import dataclass
@@ -167,6 +167,10 @@ class _Reproducible(torch.autograd.Function):
     ) -> Resampled:
         ctx.save_for_backward(affine)
         ctx.size, ctx.outside = images.shape[-2:], outside
+        if usable(images):
+            from featviz.kernels.warp import sampled
+
+            return sampled(images, affine, rows, columns, reflects=outside == "reflection")
         return _grid_sampled(images, affine, rows, columns, outside=outside)
 
     @staticmethod

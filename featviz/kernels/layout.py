@@ -38,15 +38,15 @@ def like_by_pixel(maps: Tensor, rows: int, columns: int) -> Tensor:
     )
 
 
-def tile(channels: int) -> tuple[int, int]:
+def tile(channels: int, block: int = BLOCK) -> tuple[int, int]:
     """How many pixels, and how many of their channels, a program handles: powers of two."""
     wide = min(MOST_CHANNELS, 1 << (channels - 1).bit_length())
-    return BLOCK // wide, wide
+    return block // wide, wide
 
 
-def tiles(images: int, pixels: int, channels: int) -> tuple[int, int, int]:
+def tiles(images: int, pixels: int, channels: int, block: int = BLOCK) -> tuple[int, int, int]:
     """Programs for so many pictures: (block of pixels, block of channels, picture)."""
-    tall, wide = tile(channels)
+    tall, wide = tile(channels, block)
     return -(-pixels // tall), -(-channels // wide), images
 
 

@@ -11,6 +11,10 @@ from torch import Tensor
 from featviz.kernels.layout import by_pixel, like_by_pixel, pixel_stride, tile, tiles
 
 
+_WAY_BACK = 2048
+"""Values that a program of the gradient handles."""
+
+
 @dataclass(frozen=True)
 class Window:
     """Rows and columns of size, stride and padding."""
@@ -43,10 +47,10 @@ def unpooled(gradient: Tensor, places: Tensor, window: Window, size: tuple[int, 
     images, channels, rows, columns = gradient.shape
     result = like_by_pixel(gradient, *size)
     over = [-(-side // stride) for side, stride in zip(window.size, window.stride, strict=True)]
-    _unpool[tiles(images, size[0] * size[1], channels)](
+    _unpool[tiles(images, size[0] * size[1], channels, _WAY_BACK)](
         *(gradient, places, result, gradient.stride(0), pixel_stride(gradient)),
         *(channels, *size, rows, columns),
-        *(*window.size, *window.stride, *window.padding, *over, *tile(channels)),
+        *(*window.size, *window.stride, *window.padding, *over, *tile(channels, _WAY_BACK)),
     )
     return result
 

@@ -1,4 +1,4 @@
-"""The adjoint of bilinear resampling, gathered: each pixel of the input adds up, in a fixed order,
+"""Bilinear resampling, and its adjoint, gathered: each pixel of the input adds up, in a fixed order,
 what the pixels of the output that read it send back."""
 
 from typing import no_type_check
@@ -10,11 +10,23 @@ from torch import Tensor
 
 from featviz.kernels.layout import grid
 
-PIXELS = 256
-CHANNELS = 4
+PIXELS, CHANNELS = 128, 4
 """Of a picture, that a program handles."""
 SLACK_PX = 0.01
 """By which rounding might move a position."""
+
+
+def sampled(
+    images: Tensor, affine: Tensor, rows: int, columns: int, *, reflects: bool
+) -> Tensor:
+    """Pictures of the given size read where `affine` says; `reflects` as in `gathered`."""
+    count, channels, in_rows, in_columns = images.shape
+    result = images.new_empty(count, channels, rows, columns)
+    _sample[(-(-rows * columns // PIXELS), -(-channels // CHANNELS), count)](
+        *(images.contiguous(), affine.contiguous(), result, channels),
+        *(rows, columns, in_rows, in_columns, reflects, PIXELS, CHANNELS),
+    )
+    return result
 
 
 def gathered(gradient: Tensor, affine: Tensor, size: tuple[int, int], *, reflects: bool) -> Tensor:
@@ -28,8 +40,57 @@ def gathered(gradient: Tensor, affine: Tensor, size: tuple[int, int], *, reflect
     _gather[(blocks, -(-channels // CHANNELS), images)](
         *(gradient.contiguous(), affine.contiguous(), result, channels),
         *(rows, columns, *size, reflects, SLACK_PX, PIXELS, CHANNELS),
+        num_warps=1,
     )
     return result
+
+
+@triton.jit
+@no_type_check
+def _sample(
+    images,
+    affine,
+    result,
+    channels,
+    rows,
+    columns,
+    in_rows,
+    in_columns,
+    REFLECTS: tl.constexpr,
+    PIXELS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
+    image = tl.program_id(2).to(tl.int64)
+    at = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    is_there = at < rows * columns
+    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)[None, :]
+    plane = image * channels + channel
+    row, column = at // columns, at % columns
+    numbers = affine + image * 6
+    y = tl.load(numbers) * row + tl.load(numbers + 1) * column + tl.load(numbers + 2)
+    x = tl.load(numbers + 3) * row + tl.load(numbers + 4) * column + tl.load(numbers + 5)
+    if REFLECTS:
+        y = y + 0.5 - tl.floor((y + 0.5) / (2 * in_rows)) * (2 * in_rows)
+        x = x + 0.5 - tl.floor((x + 0.5) / (2 * in_columns)) * (2 * in_columns)
+        y = tl.minimum(tl.maximum(tl.minimum(y, 2 * in_rows - y) - 0.5, 0.0), in_rows - 1.0)
+        x = tl.minimum(tl.maximum(tl.minimum(x, 2 * in_columns - x) - 0.5, 0.0), in_columns - 1.0)
+    top, left = tl.floor(y), tl.floor(x)
+    total = tl.zeros((PIXELS, CHANNELS), tl.float32)
+    for down in tl.static_range(2):
+        for right in tl.static_range(2):
+            in_row, in_column = top + down, left + right
+            weight = (1 - tl.abs(y - in_row)) * (1 - tl.abs(x - in_column))
+            is_inside = is_there & (in_row >= 0) & (in_row < in_rows)
+            is_inside = is_inside & (in_column >= 0) & (in_column < in_columns)
+            pixel = (in_row * in_columns + in_column).to(tl.int32)
+            value = tl.load(
+                images + plane * in_rows * in_columns + pixel[:, None],
+                mask=is_inside[:, None] & (channel < channels),
+                other=0.0,
+            )
+            total += weight[:, None] * value
+    offset = plane * rows * columns + at[:, None]
+    tl.store(result + offset, total, mask=is_there[:, None] & (channel < channels))
 
 
 @triton.jit

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from featviz.errors import DoesNotFit, NotFinite, OutOfRange, UnknownName
+from featviz.kernels import usable
 from featviz.network.fields import Field, fields
 from featviz.network.fingerprint import fingerprint
 from featviz.network.layers import Layer, layers
-from featviz.network.preprocessing import Preprocessing
+from featviz.network.preprocessing import Given, Preprocessing
 from featviz.network.trace import INPUT, Trace, trace
 from featviz.shapes import Images
 from featviz.units import Extent, Unit, layer_key, parse_selection, split_key
@@ -83,8 +84,12 @@ class Network:
 
     def to_input(self, images: Images) -> Tensor:
         """What the module is given for pictures in [0, 1]; arithmetic in the pictures' dtype."""
-        seen = self.preprocessing.apply(images, self._constants(images.device, images.dtype))
-        return seen.to(dtype=self.dtype)
+        constants = self._constants(images.device, images.dtype)
+        if usable(images) and images.ndim == 4:
+            seen = Given.apply(images, constants, self.dtype, self.preprocessing.is_bgr)
+            assert isinstance(seen, Tensor)
+            return seen
+        return self.preprocessing.apply(images, constants).to(dtype=self.dtype)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,3 +66,27 @@ class Preprocessing:
         scale, offset = constants
         seen = torch.addcmul(offset, images, scale)
         return seen.flip(1) if self.is_bgr else seen
+
+
+class Given(torch.autograd.Function):
+    """`Preprocessing.apply`, rounding and layout in one kernel, each way."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        images: Images,
+        constants: tuple[Tensor, Tensor],
+        dtype: torch.dtype,
+        is_reversed: bool,  # noqa: FBT001
+    ) -> Tensor:
+        from featviz.kernels.input import given
+
+        ctx.scale, ctx.dtype, ctx.is_reversed = constants[0], images.dtype, is_reversed
+        return given(images, *constants, dtype, is_reversed=is_reversed)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Images, None, None, None]:
+        from featviz.kernels.input import taken
+
+        back = taken(gradients[0], ctx.scale, ctx.dtype, is_reversed=ctx.is_reversed)
+        return back, None, None, None
