@@ -135,8 +135,10 @@ def _execution(
 
 
 def _row(layer: str, pictures: Sequence[Picture]) -> dict[str, Any]:
+    scores = {picture.recipe.objective.units[0].channel: picture.score for picture in pictures}
     return {
         "layer": layer,
+        "scores": dict(sorted(scores.items())),
         "units": len(pictures),
         "median_score": statistics.median(picture.score for picture in pictures),
         "dead": sum(picture.verdict == "dead" for picture in pictures),

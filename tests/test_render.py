@@ -367,7 +367,7 @@ def test_settings_may_be_words(network: Network) -> None:
     assert two == replace(expected, steps=3, transforms=Stack())
     (quick,) = recipes_of(network, "third:1", preset="fast", size=24)
     usual = default_recipe(network, Channel("third", 1), size=24)
-    assert quick == replace(usual, steps=40)
+    assert quick == replace(usual, steps=32)
     (three,) = recipes_of(network, "third:1", preset="lucid", transforms=Stack((Jitter(1),)))
     assert three.transforms == Stack((Jitter(1),))
     for name in ("preset", "transforms", "parameterization"):

@@ -72,7 +72,7 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--preset",
             type=click.Choice(list(PRESETS)),
-            help="fast: 40 steps. lucid: 512 steps with Lucid's noise, transforms and learning "
+            help="fast: 32 steps. lucid: 512 steps with Lucid's noise, transforms and learning "
             "rate. Other options still count. [default]",
         ),
         click.option(
