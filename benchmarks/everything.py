@@ -118,7 +118,12 @@ def measure(
         "busy_share_median": statistics.median(samples) / 100 if samples else None,
         "peak_mib": peak_memory_mib(device),
     }
-    return summary, [_row(layer, by_layer[layer]) for layer in layers if layer in by_layer]
+    units = {recipe.digest: unit for recipe, unit in zip(recipes, chosen, strict=True)}
+    rows = [_row(layer, by_layer[layer]) for layer in layers if layer in by_layer]
+    for row in rows:
+        scores = {units[p.recipe.digest][1]: p.score for p in by_layer[row["layer"]]}
+        row["scores"] = [[channel, scores[channel]] for channel in sorted(scores)]
+    return summary, rows
 
 
 def _execution(
@@ -135,10 +140,8 @@ def _execution(
 
 
 def _row(layer: str, pictures: Sequence[Picture]) -> dict[str, Any]:
-    scores = {picture.recipe.objective.units[0].channel: picture.score for picture in pictures}
     return {
         "layer": layer,
-        "scores": dict(sorted(scores.items())),
         "units": len(pictures),
         "median_score": statistics.median(picture.score for picture in pictures),
         "dead": sum(picture.verdict == "dead" for picture in pictures),

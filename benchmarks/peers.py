@@ -4,7 +4,7 @@
 
 Both sides get the same networks, weights, units, threads and picture size, and their own default
 settings. They take turns: the peer renders the units of a layer, one a process, then featviz
-renders them together, as it is meant to be used (on CUDA with all units of the layer), once at the peer's size and once at the sizes
+renders them together, as it is meant to be used (on CUDA with others of the layer, to a whole batch), once at the peer's size and once at the sizes
 that it chooses itself ("auto"). It also renders them with fewer and with more steps: the fewest
 whose picture scores no less than the peer's are the passes and seconds "until equal". Scores are
 those of the saved 8-bit pictures, alike for both. What a peer rendered stays in --cache, so that
@@ -29,7 +29,7 @@ from benchmarks.peer import VARIANTS, Peer, Rendered, Target
 from benchmarks.peer_tools import TOOLS
 from featviz.engine.execution import DTYPES, check_device, execution
 from featviz.engine.recipe import Recipe, default_recipe
-from featviz.engine.render import default_slots, render_each
+from featviz.engine.render import DEFAULT_SLOTS, default_slots, render_each
 from featviz.network.network import Network
 
 LAYERS = {
@@ -93,6 +93,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--dtype", default="float32", choices=list(DTYPES), help="of ours")
     parser.add_argument("--peer-steps", type=int, help="[the tool's default]")
     parser.add_argument("--variant", choices=VARIANTS, default="default")
+    parser.add_argument("--no-auto", action="store_true", help="ours at the peer's size only")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--images", type=Path, help="references for ranks [pink noise]")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "peers")
@@ -144,7 +145,7 @@ def turns(
     if not asked:
         return []
     found: list[Turn] = []
-    for size in (options.size, "auto"):
+    for size in (options.size, *([] if options.no_auto else ["auto"])):
         ours = rendered_by_featviz(network, asked, options, size=size, steps=options.steps)
         ladder = [
             rendered_by_featviz(network, asked, options, size=size, steps=steps)
@@ -193,14 +194,15 @@ def rendered_by_featviz(
 
 
 def beside(network: Network, recipes: Sequence[Recipe], device: str) -> list[Recipe]:
-    """On CUDA, which a few units leave idle: all units of their layers at the same settings."""
+    """On CUDA, which a few units leave idle: others of their layers that fill a batch."""
     if not device.startswith("cuda"):
         return []
     layers = {recipe.objective.layers[0]: recipe for recipe in recipes}
+    most = DEFAULT_SLOTS["cuda"]
     return [
         replace(recipe, objective=1 * featviz.Channel(layer, channel))
         for layer, recipe in layers.items()
-        for channel in range(network.layer(layer).channels)
+        for channel in range(min(network.layer(layer).channels, most - len(recipes)))
     ]
 
 

@@ -3,7 +3,7 @@
     python -m benchmarks.settings VARIANT ... --weights-googlenet FILE [--units N]
 
 A variant is "default", "lucid", or what differs from the default: "steps=48 rate=.6 beta1=.5
-beta2=.99 schedule=cosine sd=.01 power=1 transforms=mild redirected=16", any of them.
+beta2=.99 decays=1 sd=.01 power=1 transforms=mild redirected=16", any of them.
 
 For units of early, middle and late layers of two networks: the clean score of the 8-bit picture,
 its mean under held-out changes and the unit's rank (see `judge`), as medians over units of the
@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -27,7 +27,7 @@ from benchmarks.machine import write_result
 from benchmarks.peer import Target
 from benchmarks.peers import targets_of
 from featviz.engine.execution import execution
-from featviz.engine.recipe import Recipe, Schedule, default_recipe, lucid_preset
+from featviz.engine.recipe import Decay, Recipe, default_recipe, lucid_preset
 from featviz.engine.render import render_each
 from featviz.image.parameterizations import Fourier
 from featviz.image.transforms import Jitter, Rotate, Scale, Stack, lucid, standard
@@ -40,7 +40,8 @@ TRANSFORMS = {
     "medium": Stack((Jitter(6), Scale(0.9, 1.1), Rotate(8.0))),
     "lucid": lucid(),
 }
-KEYS = ("steps", "rate", "beta1", "beta2", "schedule", "sd", "power", "transforms", "redirected")
+DECAYS: dict[str, Decay] = {"0": False, "1": True, "parabola": "parabola"}
+KEYS = ("steps", "rate", "beta1", "beta2", "decays", "sd", "power", "transforms", "redirected")
 
 
 def main() -> None:
@@ -115,7 +116,7 @@ def _recipe(network: Network, target: Target, variant: str, size: int) -> Recipe
             learning_rate=float(given.get("rate", adam.learning_rate)),
             beta1=float(given.get("beta1", adam.beta1)),
             beta2=float(given.get("beta2", adam.beta2)),
-            schedule=cast("Schedule", given.get("schedule", adam.schedule)),
+            decays=DECAYS[given["decays"]] if "decays" in given else adam.decays,
         ),
         parameterization=replace(
             made,

@@ -222,7 +222,7 @@ def test_other_options_count_under_a_preset() -> None:
     assert recipe["steps"] == 2
     assert recipe["parameterization"]["sd"] == 0.0028
     assert recipe["parameterization"]["color"] == "plain"
-    assert recipe["optimizer"]["schedule"] == "constant"
+    assert recipe["optimizer"]["decays"] is False
 
 
 def test_several_pictures_of_a_unit_are_numbered_and_made_again() -> None:
@@ -393,7 +393,7 @@ RECIPE_CHANGES = [
     ({"stepz": 3}, ["field 'stepz' in Recipe", "nearest: steps"]),
     ({"steps": "many"}, ["Recipe.steps", "'many'", "int"]),
     ({"steps": 0}, ["steps 0"]),
-    ({"format": 1}, ["format 2"]),
+    ({"format": 2}, ["format 1"]),
     ({"objective": {"is": "Chanel"}}, ["'Chanel'", "nearest: Channel"]),
     ({"network": "0" * 32}, ["planted", "0" * 32]),
     ({"network_name": "plante"}, ["no network 'plante'", "nearest: planted"]),
@@ -413,7 +413,7 @@ def test_a_recipe_that_cannot_be_followed_is_refused(
     ("changes", "words"),
     [
         ({"recipe": None}, ["'changed.png'", "whole recipe", "recipe"]),
-        ({"recipe": [1]}, ["recipe of format 2"]),
+        ({"recipe": [1]}, ["recipe of format 1"]),
         ({"execution": None}, ["'changed.png'", "whole recipe and execution"]),
         ({"execution": "here"}, ["'changed.png'", "whole recipe and execution"]),
         ({"index": 1}, ["picture 1 is out of range", "0 to 0"]),

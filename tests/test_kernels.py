@@ -167,7 +167,7 @@ def test_an_ascent_is_torchs_adam() -> None:
 def test_hartleys_half_becomes_the_whole(size: tuple[int, int]) -> None:
     planes = random(2, 3, *size)
     whole = torch.fft.fft2(planes.double(), norm="ortho")
-    found = hartley_from_half(torch.fft.rfft2(planes, norm="ortho"), size[1])
+    found = hartley_from_half(torch.fft.rfft2(planes), size[1])
     assert torch.allclose(found.double(), whole.real - whole.imag, atol=1e-5)
 
 

@@ -85,7 +85,7 @@ RECIPE = Recipe(
     shape=Shape(3, 33, 47),
     parameterization=Fourier(sd=0.02, color="decorrelated", decay_power=1.5),
     transforms=EVERY_TRANSFORM,
-    optimizer=Adam(0.05, schedule="constant", beta1=0.8, beta2=0.99, epsilon=1e-7),
+    optimizer=Adam(0.05, decays=False, beta1=0.8, beta2=0.99, epsilon=1e-7),
     steps=7,
     stop=Plateau(2, 3, 0.5),
     seed=11,
@@ -131,7 +131,7 @@ def test_it_survives_json() -> None:
     assert again == RECIPE
     assert again.digest == RECIPE.digest
     assert again.to_json() == RECIPE.to_json()
-    assert json.loads(RECIPE.to_json())["format"] == 2
+    assert json.loads(RECIPE.to_json())["format"] == 1
 
 
 def test_every_class_of_a_recipe_is_tried_here() -> None:
@@ -236,16 +236,16 @@ def edited(**changes: Any) -> str:
     ("text", "error", "words"),
     [
         ("", Malformed, "cannot read a recipe ''"),
-        ("[]", Malformed, "a recipe of format 2"),
+        ("[]", Malformed, "a recipe of format 1"),
         ("{", Malformed, "JSON"),
-        (edited(format=1), Malformed, "format 2"),
+        (edited(format=2), Malformed, "format 1"),
         (edited(steps="7"), DoesNotFit, "Recipe.steps: got '7', expected int"),
         (edited(steps=7.5), DoesNotFit, "Recipe.steps"),
         (edited(steps=True), DoesNotFit, "Recipe.steps"),
         (edited(stepz=7), UnknownName, "no field 'stepz' in Recipe; nearest: steps"),
         (edited(optimizer__is="Adamm"), UnknownName, "no kind of value 'Adamm'; nearest: Adam"),
         (edited(optimizer__beta1=2.0), OutOfRange, "beta1 2.0"),
-        (edited(optimizer__schedule=1), DoesNotFit, "Adam.schedule: got 1, expected Literal"),
+        (edited(optimizer__decays=1), DoesNotFit, "Adam.decays: got 1, expected .*bool"),
         (edited(shape={"is": "Adam"}), DoesNotFit, "Recipe.shape"),
         (edited(parameterization__color="grey"), DoesNotFit, "Fourier.color: got 'grey'"),
         (edited(objective__weighted=[[1.0]]), DoesNotFit, "WeightedSum.weighted"),
@@ -264,10 +264,10 @@ def test_the_rate_falls_as_a_parabola() -> None:
 
 
 def test_the_rate_falls_as_half_a_cosine() -> None:
-    rates = [Adam(0.2, schedule="cosine").rate(step, 4) for step in range(5)]
+    rates = [Adam(0.2, decays=True).rate(step, 4) for step in range(5)]
     expected = [0.2, 0.1 * (1 + math.sqrt(0.5)), 0.1, 0.1 * (1 - math.sqrt(0.5)), 0]
     assert rates == pytest.approx(expected, abs=1e-15)  # float64 rounding
-    assert {Adam(0.2, schedule="constant").rate(step, 4) for step in range(4)} == {0.2}
+    assert {Adam(0.2, decays=False).rate(step, 4) for step in range(4)} == {0.2}
 
 
 def test_defaults_come_from_the_network(everything: Network) -> None:
@@ -314,7 +314,7 @@ def test_the_lucid_preset_keeps_what_is_asked_for() -> None:
     preset = lucid_preset(RECIPE)
     assert preset.transforms == lucid()
     assert preset.optimizer == Adam(
-        0.05 * lucid_gain_sd(33, 47), schedule="constant", beta1=0.9, beta2=0.999
+        0.05 * lucid_gain_sd(33, 47), decays=False, beta1=0.9, beta2=0.999
     )
     assert preset.steps == 512
     for name in ("network", "objective", "shape", "seed", "count", "stop"):

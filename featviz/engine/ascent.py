@@ -63,5 +63,5 @@ class Ascent:
 
 def is_finite_by_row(values: Tensor) -> Flags:
     """Rows in which every value is a number; extremes are NaN where anything is."""
-    flat = values.flatten(1)
-    return torch.isfinite(flat.amax(dim=1)) & torch.isfinite(flat.amin(dim=1))
+    lowest, highest = torch.aminmax(values.flatten(1), dim=1)
+    return torch.isfinite(lowest) & torch.isfinite(highest)

@@ -109,9 +109,7 @@ def prefix_of(network: Network, recipes: Sequence[Recipe], rows: int, columns: i
     return Prefix(network, layers, rows=rows, columns=columns)
 
 
-def shown_to(
-    network: Network, recipe: Recipe, images: Images, moved: tuple[Tensor, ...]
-) -> Tensor:
+def shown_to(network: Network, recipe: Recipe, images: Images, moved: tuple[Tensor, ...]) -> Tensor:
     """What the network sees of the pictures: transformed (see `Motion.at`), preprocessed, laid
     out."""
     return _laid_out(network.to_input(recipe.transforms.run(images, moved)))

@@ -50,4 +50,3 @@ class Captures:
         else:
             self._graph = graph
             graph.replay()
-

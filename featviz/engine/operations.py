@@ -273,7 +273,9 @@ class _Response(torch.autograd.Function):
 
 class _FusedResponse(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, values: Tensor, size: int, weight: float, beta: float, k: float) -> Tensor:
+    def forward(
+        ctx: Any, values: Tensor, size: int, weight: float, beta: float, k: float
+    ) -> Tensor:
         from featviz.kernels.response import normalized
 
         ctx.settings = size, weight, beta, k

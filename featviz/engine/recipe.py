@@ -26,11 +26,12 @@ DECIDED = {
     "shape": "none: give size=, in pixels",
 }
 """Fields of Recipe that are no settings."""
-FORMAT = 2
+FORMAT = 1
 """Of the JSON; a reader refuses other ones."""
 
 
-Schedule = Literal["parabola", "cosine", "constant"]
+Decay = bool | Literal["parabola"]
+"""How a rate falls; a yes is half a cosine, by which pictures of earlier recipes are named."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,13 @@ class Adam:
     """Gradient ascent with Adam's step; each picture has its own state.
 
     Source: Kingma and Ba 2015, "Adam". Over the steps of the recipe the rate falls from
-    `learning_rate` to 0 as a parabola, 1 - t**2, or half a cosine (Loshchilov and Hutter 2017,
-    "SGDR"), or stays constant. The short memory (betas of .3 and .99 for the usual .9 and .999)
+    `learning_rate` to 0 where it `decays`: as a parabola, 1 - t**2, or, with True, as half a
+    cosine (Loshchilov and Hutter 2017, "SGDR"). The short memory (betas of .3 and .99 for the usual .9 and .999)
     suits a gradient that each step's transforms turn another way: LOG.md has the trials.
     """
 
     learning_rate: float = 0.4
-    schedule: Schedule = "parabola"
+    decays: Decay = "parabola"
     beta1: float = 0.3
     beta2: float = 0.99
     epsilon: float = 1e-8
@@ -63,13 +64,11 @@ class Adam:
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of a step, counted from 0, among `steps`."""
+        if not self.decays:
+            return self.learning_rate
         done = step / steps
-        shares = {
-            "parabola": 1 - done**2,
-            "cosine": 0.5 * (1 + math.cos(math.pi * done)),
-            "constant": 1.0,
-        }
-        return self.learning_rate * shares[self.schedule]
+        share = 1 - done**2 if self.decays == "parabola" else 0.5 * (1 + math.cos(math.pi * done))
+        return self.learning_rate * share
 
 
 @dataclass(frozen=True)
@@ -240,7 +239,7 @@ def lucid_preset(recipe: Recipe) -> Recipe:
         recipe,
         parameterization=Fourier(sd=0.0028, color=color),
         transforms=lucid(),
-        optimizer=Adam(learning_rate=0.05 * gain, schedule="constant", beta1=0.9, beta2=0.999),
+        optimizer=Adam(learning_rate=0.05 * gain, decays=False, beta1=0.9, beta2=0.999),
         wake_sd=0.0,
         steps=512,
     )

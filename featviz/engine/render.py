@@ -80,10 +80,11 @@ def render(
 
 def default_slots(recipes: Iterable[Recipe], device: str) -> int:
     """As many as there are pictures, up to the device's DEFAULT_SLOTS, but never fewer than one
-    recipe's."""
+    recipe's; with more pictures, so many that the last batch is as full as the others."""
     counts = [recipe.count for recipe in recipes]
     most = DEFAULT_SLOTS.get(device.partition(":")[0], DEFAULT_SLOTS["cpu"])
-    return max(1, *counts, min(sum(counts), most))
+    batches = -(-sum(counts) // most) or 1
+    return max(1, *counts, -(-sum(counts) // batches))
 
 
 def fitting_slots(

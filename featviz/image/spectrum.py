@@ -75,11 +75,11 @@ class _Hartley(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, planes: Planes) -> Planes:  # noqa: ARG004 torch's signature
         columns = planes.shape[-1]
-        half = torch.fft.rfft2(planes, norm="ortho")
         if usable(planes):
             from featviz.kernels.decoding import hartley_from_half
 
-            return hartley_from_half(half, columns)
+            return hartley_from_half(torch.fft.rfft2(planes), columns)
+        half = torch.fft.rfft2(planes, norm="ortho")
         kept = columns // 2 + 1
         result = planes.new_empty(half.shape[:-1] + planes.shape[-1:])
         torch.sub(half.real, half.imag, out=result[..., :kept])

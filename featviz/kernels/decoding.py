@@ -14,12 +14,13 @@ _IDENTITY: Matrix = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
 def hartley_from_half(half: Tensor, columns: int) -> Tensor:
-    """Real minus imaginary part of a full spectrum whose left half (an rfft2) is given."""
+    """Real minus imaginary part of a full spectrum whose left half (an rfft2) is given, over the
+    root of its size."""
     half = torch.view_as_real(half.contiguous())
     *batch, rows, kept, _ = half.shape
     result = half.new_empty(*batch, rows, columns)
-    planes = result[..., 0, 0].numel()
-    _hartley[grid(planes, rows * columns)](half, result, rows, columns, kept, BLOCK)
+    planes, scale = result[..., 0, 0].numel(), (rows * columns) ** -0.5
+    _hartley[grid(planes, rows * columns)](half, result, scale, rows, columns, kept, BLOCK)
     return result
 
 
@@ -53,7 +54,7 @@ def _colors(
 
 @triton.jit
 @no_type_check
-def _hartley(half, result, rows, columns, kept, BLOCK: tl.constexpr):
+def _hartley(half, result, scale, rows, columns, kept, BLOCK: tl.constexpr):
     plane = tl.program_id(1).to(tl.int64)
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     is_there = at < rows * columns
@@ -64,7 +65,7 @@ def _hartley(half, result, rows, columns, kept, BLOCK: tl.constexpr):
     offset = 2 * (plane * rows * kept + row * kept + column)
     real = tl.load(half + offset, mask=is_there, other=0.0)
     imaginary = tl.load(half + offset + 1, mask=is_there, other=0.0)
-    value = tl.where(is_mirrored, real + imaginary, real - imaginary)
+    value = scale * tl.where(is_mirrored, real + imaginary, real - imaginary)
     tl.store(result + plane * rows * columns + at, value, mask=is_there)
 
 

@@ -10,7 +10,6 @@ from torch import Tensor
 from featviz.kernels.layout import BLOCK, by_pixel, like_by_pixel, pixel_stride
 
 
-
 def normalized(maps: Tensor, size: int, weight: float, beta: float, k: float) -> tuple[Tensor, ...]:
     """x * base ** -beta and base ** -(beta + 1), where base is k + weight * the sum of x ** 2 over
     `size` channels around each."""

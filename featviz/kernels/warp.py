@@ -16,9 +16,7 @@ SLACK_PX = 0.01
 """By which rounding might move a position."""
 
 
-def sampled(
-    images: Tensor, affine: Tensor, rows: int, columns: int, *, reflects: bool
-) -> Tensor:
+def sampled(images: Tensor, affine: Tensor, rows: int, columns: int, *, reflects: bool) -> Tensor:
     """Pictures of the given size read where `affine` says; `reflects` as in `gathered`."""
     count, channels, in_rows, in_columns = images.shape
     result = images.new_empty(count, channels, rows, columns)

@@ -14,7 +14,7 @@ def ascend(
     *,
     steps: int,
     learning_rate: float,
-    schedule: str,
+    decays: bool | str,
     betas: tuple[float, float] = (0.9, 0.999),
     epsilon: float = 1e-8,
 ) -> tuple[Array, list[float]]:
@@ -34,9 +34,9 @@ def ascend(
         unbiased_mean = mean / (1 - betas[0] ** (number + 1))
         unbiased_square = square / (1 - betas[1] ** (number + 1))
         rate = learning_rate
-        if schedule == "cosine":
-            rate *= 0.5 * (1 + math.cos(math.pi * number / steps))
-        elif schedule == "parabola":
+        if decays == "parabola":
             rate *= 1 - (number / steps) ** 2
+        elif decays:
+            rate *= 0.5 * (1 + math.cos(math.pi * number / steps))
         parameters = parameters + rate * unbiased_mean / (np.sqrt(unbiased_square) + epsilon)
     return parameters, values

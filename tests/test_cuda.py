@@ -1,0 +1,89 @@
+"""What holds on a CUDA device: the definition, the bits of strangers, the plan in bfloat16."""
+
+import pytest
+import torch
+from networks import Everything, network_of
+
+from featviz.engine.accelerated import accelerated
+from featviz.engine.objectives import Channel
+from featviz.engine.optimize import optimize
+from featviz.engine.recipe import Recipe, default_recipe
+from featviz.engine.slots import optimize_batch
+from featviz.network.network import Network
+from featviz.network.zoo import load
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+
+@pytest.fixture(scope="module")
+def small() -> Network:
+    return network_of(Everything(), dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def pooled() -> Network:
+    """Padding, strides, normalizations, pools, concatenations: GoogLeNet with random weights."""
+    return load("torchvision:googlenet", weights="none")
+
+
+def asked(network: Network, layer: str, count: int, *, steps: int, size: int) -> list[Recipe]:
+    return [
+        default_recipe(network, Channel(layer, i % 3), seed=i, steps=steps, size=size)
+        for i in range(count)
+    ]
+
+
+@pytest.mark.parametrize(("layer", "size"), [("inception3a", 64), ("inception4a", 96)])
+def test_the_batched_loop_is_the_definition_on_a_cpu(
+    layer: str, size: int, pooled: Network
+) -> None:
+    recipes = asked(pooled, layer, 3, steps=4, size=size)
+    done = optimize_batch(pooled.at("cuda", torch.float32), recipes)
+    for row, recipe in enumerate(recipes):
+        values = torch.stack([each.values for each in optimize(pooled, recipe)])[:-1, 0]
+        # Rounding of float32, which each step amplifies.
+        torch.testing.assert_close(done.course[:, row].cpu(), values, rtol=5e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_are_strangers_to_the_bit(dtype: torch.dtype, pooled: Network) -> None:
+    placed = pooled.at("cuda", dtype)
+    recipes = asked(placed, "inception3b", 4, steps=24, size=64)
+    whole = optimize_batch(placed, recipes)
+    others = asked(placed, "inception3a", 3, steps=24, size=64)
+    moved = optimize_batch(placed, [*others, recipes[1]])
+    again = optimize_batch(placed, [recipes[1], *others])
+    for found, row in ((moved, 3), (again, 0)):
+        assert torch.equal(found.images[row], whole.images[1])
+        assert torch.equal(found.course[:, row], whole.course[:, 1])
+
+
+def test_what_is_read_before_a_rectifier_changes_no_mate(pooled: Network) -> None:
+    """Where nobody reads it a convolution leaves its bias to the rectifier: for the same bits."""
+    placed = pooled.at("cuda", torch.bfloat16)
+    mine = asked(placed, "inception3a", 1, steps=8, size=64)[0]
+    before = next(key for key in placed.layers() if key.endswith("branch1.conv"))
+    other = default_recipe(placed, Channel(before, 0), steps=8, size=64)
+    alone, beside = optimize_batch(placed, [mine, mine]), optimize_batch(placed, [mine, other])
+    assert torch.equal(alone.images[0], beside.images[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_cheaper_operations_are_used(dtype: torch.dtype, pooled: Network) -> None:
+    kinds = {
+        type(each).__name__
+        for each in accelerated(pooled.at("cuda", dtype), 64, 64).rewrites.values()
+    }
+    assert {"Convolution", "MaxPool", "Rectifier", "NoneType"} <= kinds
+
+
+def test_float64_agrees_with_the_cpu(small: Network) -> None:
+    exact = small.at("cpu", torch.float64)
+    recipes = asked(exact, "third", 2, steps=16, size=12)
+    here, there = (
+        optimize_batch(network, recipes) for network in (exact, exact.at("cuda", torch.float64))
+    )
+    torch.testing.assert_close(there.images.cpu(), here.images, rtol=0, atol=1e-9)
