@@ -1,15 +1,18 @@
 """All that is to be measured on a CUDA device, in one command and one JSON.
 
-    scripts/bench --device cuda [--weights FILE.npz] [--units N] [--minutes 9] [--out FILE.json]
+    scripts/bench --device cuda [--weights FILE.npz] [--peers FOLDER] [--units N] [--minutes 9]
+        [--out FILE.json]
 
 The gpu-marked tests, `step` in float32 and bfloat16, and `everything` in bfloat16 on torchvision's
-architecture and, with a weights file, on `googlenet_bvlc`. Each part is a process of its own; one
-that fails or for which there is no time left is said to, and the others go on. Exit code: 2 where
-there is no CUDA device, 1 where a part failed.
+architecture and, with a weights file, on `googlenet_bvlc`, there with the preset `fast` too. With
+`--peers`, a folder for `peers --cache`, Lucent on the same card. Each part is a process of its own;
+one that fails or for which there is no time left is said to, and the others go on. Exit code: 2
+where there is no CUDA device, 1 where a part failed.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -23,6 +26,8 @@ import torch
 from benchmarks.machine import write_result
 from featviz.engine.recipe import Recipe
 
+FAST = 32
+"""Steps of the preset `fast`."""
 TAIL = 2000
 """Characters of a part's output that are kept."""
 
@@ -37,6 +42,8 @@ def main() -> None:
     parser.add_argument("--slots", type=int, help="of everything [the engine's default]")
     parser.add_argument("--units", type=int, help="of everything, evenly spaced [all]")
     parser.add_argument("--steps", type=int, default=Recipe.steps, help="of everything")
+    parser.add_argument("--peers", type=Path, help="a folder for what Lucent renders [without]")
+    parser.add_argument("--peer-units", type=int, default=6)
     parser.add_argument("--minutes", type=float, default=9.0, help="for all parts together")
     parser.add_argument("--out", type=Path, help="[benchmarks/results/cuda-DATE.json]")
     options = parser.parse_args()
@@ -63,14 +70,23 @@ def parts(options: argparse.Namespace) -> dict[str, list[str]]:
     whole += ["--steps", str(options.steps)]
     whole += [] if options.units is None else ["--units", str(options.units)]
     whole += [] if options.slots is None else ["--slots", str(options.slots)]
-    step = ["benchmarks.step", *place, "--dtype", "float32", "bfloat16", "--slots", "16", "128"]
+    step = ["benchmarks.step", *place, "--dtype", "float32", "bfloat16", "--slots", "16", "512"]
     found = {
         "tests": ["pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider"],
-        "step": step,
         "everything, torchvision:googlenet": [*whole, "--weights", "none"],
     }
     if options.weights:
-        found["everything, googlenet_bvlc"] = [*whole, "--weights", options.weights]
+        own = ["--weights", options.weights]
+        found["everything, googlenet_bvlc"] = [*whole, *own]
+        found["everything, googlenet_bvlc, fast"] = [*whole, *own, "--steps", str(FAST)]
+        layers = ["--network", "googlenet_bvlc", "--layers", "inc3a", "inc4c", "inc5b"]
+        found["step, googlenet_bvlc"] = [*step, *layers, *own]
+    found["step"] = step
+    if options.peers is not None:
+        threads = str(os.cpu_count() or 1)
+        peers = ["benchmarks.peers", *place, "--dtype", options.dtype, "--cache", options.peers]
+        peers += ["--units", options.peer_units, "--no-auto", "--rungs", FAST, "--threads", threads]
+        found["peers"] = [*map(str, peers), "--weights-googlenet", options.weights]
     return found
 
 

@@ -1,6 +1,7 @@
 """What a result was measured on, and how fast that machine can multiply and copy at best."""
 
 import json
+import os
 import platform
 import resource
 import subprocess
@@ -16,7 +17,10 @@ import torch
 
 
 def conditions(device: torch.device) -> dict[str, Any]:
-    """Date, hardware, versions and commit, as every result file carries them."""
+    """Date, hardware, versions and commit, as every result file carries them.
+
+    BENCH_COMMIT: the commit, where a copy of the files is measured that has no history.
+    """
     return {
         "date": datetime.now(tz=UTC).strftime("%Y-%m-%d"),
         "hardware": {"device": _device_name(device), "threads": torch.get_num_threads()},
@@ -25,8 +29,7 @@ def conditions(device: torch.device) -> dict[str, Any]:
             **{name: version(name) for name in ("featviz", "torchvision", "timm")},
             "torch": torch.__version__,
         },
-        "commit": _git("rev-parse", "--short=12", "HEAD")
-        + ("+changes" if _git("status", "--porcelain", "featviz", "benchmarks/*.py") else ""),
+        "commit": os.environ.get("BENCH_COMMIT") or _commit(),
     }
 
 
@@ -113,6 +116,11 @@ def _device_name(device: torch.device) -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def _commit() -> str:
+    changes = _git("status", "--porcelain", "featviz", "benchmarks/*.py")
+    return _git("rev-parse", "--short=12", "HEAD") + ("+changes" if changes else "")
 
 
 def _git(*words: str) -> str:

@@ -1,6 +1,7 @@
 """The benchmarks measure what they say; times themselves are never tested."""
 
 import argparse
+import importlib
 import json
 import math
 import subprocess
@@ -466,3 +467,10 @@ def test_acceptance_tells_the_quality_of_a_layer(tmp_path: Path) -> None:
     assert (row["rank_top_1"], row["rank_median"]) == (0.25, 1.5)
     assert (row["median_score"], row["median_spectrum_gap"]) == (3.5, None)
     assert row["median_held_out_ratio"] == pytest.approx((1 / 3 + 1 / 4) / 2)
+
+
+@pytest.mark.parametrize(
+    "name", sorted(path.stem for path in (ROOT / "benchmarks").glob("[a-z]*.py"))
+)
+def test_every_benchmark_can_be_imported(name: str) -> None:
+    importlib.import_module(f"benchmarks.{name}")
