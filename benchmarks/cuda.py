@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--units", type=int, help="of everything, evenly spaced [all]")
     parser.add_argument("--steps", type=int, default=Recipe.steps, help="of everything")
     parser.add_argument("--peers", type=Path, help="a folder for what Lucent renders [without]")
-    parser.add_argument("--peer-units", type=int, default=6)
+    parser.add_argument("--peer-units", type=int, default=4)
     parser.add_argument("--minutes", type=float, default=9.0, help="for all parts together")
     parser.add_argument("--out", type=Path, help="[benchmarks/results/cuda-DATE.json]")
     options = parser.parse_args()
@@ -79,14 +79,15 @@ def parts(options: argparse.Namespace) -> dict[str, list[str]]:
         own = ["--weights", options.weights]
         found["everything, googlenet_bvlc"] = [*whole, *own]
         found["everything, googlenet_bvlc, fast"] = [*whole, *own, "--steps", str(FAST)]
-        layers = ["--network", "googlenet_bvlc", "--layers", "inc3a", "inc4c", "inc5b"]
-        found["step, googlenet_bvlc"] = [*step, *layers, *own]
-    found["step"] = step
     if options.peers is not None:
         threads = str(os.cpu_count() or 1)
         peers = ["benchmarks.peers", *place, "--dtype", options.dtype, "--cache", options.peers]
         peers += ["--units", options.peer_units, "--no-auto", "--rungs", FAST, "--threads", threads]
         found["peers"] = [*map(str, peers), "--weights-googlenet", options.weights]
+    found["step"] = step
+    if options.weights:
+        layers = ["--network", "googlenet_bvlc", "--layers", "inc3a", "inc4c", "inc5b"]
+        found["step, googlenet_bvlc"] = [*step, *layers, "--weights", options.weights]
     return found
 
 

@@ -4,11 +4,12 @@
 
 Both sides get the same networks, weights, units, threads and picture size, and their own default
 settings. They take turns: the peer renders the units of a layer, one a process, then featviz
-renders them together, as it is meant to be used (on CUDA with others of the layer, to a whole batch), once at the peer's size and once at the sizes
-that it chooses itself ("auto"). It also renders them with fewer and with more steps: the fewest
-whose picture scores no less than the peer's are the passes and seconds "until equal". Scores are
-those of the saved 8-bit pictures, alike for both. What a peer rendered stays in --cache, so that
-an interrupted run goes on; such rows are not `interleaved`.
+renders them together, as it is meant to be used (on CUDA with others of the layer, to a whole
+batch), once at the peer's size and once at the sizes that it chooses itself ("auto"). It also
+renders them with fewer and with more steps: the fewest whose picture scores no less than the
+peer's are the passes and seconds "until equal". Scores are those of the saved 8-bit pictures,
+alike for both. What a peer rendered stays in --cache, so that an interrupted run goes on; such
+rows are not `interleaved`.
 """
 
 import argparse

@@ -53,8 +53,8 @@ def test_pooling_is_torchs(
     size: tuple[int, int],
     stride: tuple[int, int],
     padding: tuple[int, int],
-    is_ceil: bool,
-    is_slice: bool,
+    is_ceil: bool,  # noqa: FBT001
+    is_slice: bool,  # noqa: FBT001
 ) -> None:
     whole = (random(3, 9, 11, 8) * 2).round().contiguous(memory_format=LAST)  # with equals
     maps = whole[:, 2:7] if is_slice else whole
@@ -100,9 +100,12 @@ def test_the_rectified_gradient_is_the_redirected_one(
         coming = given
     else:
         given = coming
-    work = lambda each: redirected(  # noqa: E731
-        0, "hardtanh", (each, *bounds), {}, rows=rows
-    )
+
+    def work(each: Tensor) -> Tensor:
+        result = redirected(0, "hardtanh", (each, *bounds), {}, rows=rows)
+        assert result is not None
+        return result
+
     expected = gradient_of(work, values, coming)
     found = rectified_gradient(given, result, bounds, rows, overwrites=True)
     assert torch.equal(found.double(), expected)
@@ -123,7 +126,11 @@ def test_what_is_mine_is_overwritten() -> None:
 
 @pytest.mark.parametrize(("size", "channels"), [(5, 7), (4, 8), (3, 2)])
 @pytest.mark.parametrize("is_slice", [False, True])
-def test_response_normalization_is_torchs(size: int, channels: int, is_slice: bool) -> None:
+def test_response_normalization_is_torchs(
+    size: int,
+    channels: int,
+    is_slice: bool,  # noqa: FBT001
+) -> None:
     whole = 3 * random(2, channels + 3, 4, 5).contiguous(memory_format=LAST)
     maps = whole[:, 2 : 2 + channels] if is_slice else whole[:, :channels].contiguous()
     alpha, beta, k = 0.8, 0.75, 1.5
@@ -138,8 +145,8 @@ def test_response_normalization_is_torchs(size: int, channels: int, is_slice: bo
 def test_an_ascent_is_torchs_adam() -> None:
     settings = Adam()
     parameters = nn.Parameter(random(3, 2, 5, 300))
-    mine, memory = parameters.detach().clone(), (torch.zeros_like(parameters),) * 2
-    memory = tuple(each.detach().clone() for each in memory)
+    mine = parameters.detach().clone()
+    memory = torch.zeros_like(mine), torch.zeros_like(mine)
     adam = torch.optim.Adam(
         [parameters],
         lr=0.3,
@@ -172,7 +179,7 @@ def test_hartleys_half_becomes_the_whole(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("mixes", [False, True])
-def test_colors_and_their_gradient_are_the_sigmoids(mixes: bool) -> None:
+def test_colors_and_their_gradient_are_the_sigmoids(mixes: bool) -> None:  # noqa: FBT001
     planes, coming = random(2, 3, 5, 9), random(2, 3, 5, 9, seed=1)
     matrix = RGB_FROM_DECORRELATED if mixes else None
     work = lambda each: (rgb_from_decorrelated(each) if mixes else each).sigmoid()  # noqa: E731
@@ -221,7 +228,10 @@ def test_sampling_and_its_gathered_gradient_are_grid_samples(
 
 @pytest.mark.parametrize("is_reversed", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_input_is_the_preprocessings(is_reversed: bool, dtype: torch.dtype) -> None:
+def test_the_input_is_the_preprocessings(
+    is_reversed: bool,  # noqa: FBT001
+    dtype: torch.dtype,
+) -> None:
     preprocessing = Preprocessing(
         rows=5, columns=7, mean=(0.1, 0.2, 0.3), sd=(0.4, 0.5, 2.0), is_bgr=is_reversed
     )

@@ -40,8 +40,9 @@ class Adam:
 
     Source: Kingma and Ba 2015, "Adam". Over the steps of the recipe the rate falls from
     `learning_rate` to 0 where it `decays`: as a parabola, 1 - t**2, or, with True, as half a
-    cosine (Loshchilov and Hutter 2017, "SGDR"). The short memory (betas of .3 and .99 for the usual .9 and .999)
-    suits a gradient that each step's transforms turn another way: LOG.md has the trials.
+    cosine (Loshchilov and Hutter 2017, "SGDR"). The short memory (betas of .3 and .99 for the
+    usual .9 and .999) suits a gradient that each step's transforms turn another way: LOG.md has
+    the trials.
     """
 
     learning_rate: float = 0.4
@@ -51,7 +52,9 @@ class Adam:
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        """Raises OutOfRange."""
+        """Raises OutOfRange, UnknownName."""
+        if self.decays not in (True, False, "parabola"):
+            raise UnknownName("decay", str(self.decays), ["parabola", "True", "False"])
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise OutOfRange(
                 "learning_rate", self.learning_rate, low="above 0", high="any", where="Adam"

@@ -180,9 +180,9 @@ def render_each(
 
     A picture depends on its recipe and on `how` alone: see `featviz.engine.slots`. Where the
     device runs out of memory the slots are halved and what was in work begins again; its pictures
-    say so in their execution. With `keeps_slots` that is an error. `skips` is asked of a recipe when
-    its turn comes: it may have been made elsewhere by then. `on_progress` is told after each step
-    how many pictures' worth of work is done since it was told last.
+    say so in their execution. With `keeps_slots` that is an error. `skips` is asked of a recipe
+    when its turn comes: it may have been made elsewhere by then. `on_progress` is told after each
+    step how many pictures' worth of work is done since it was told last.
 
     Raises a FeatvizError before the first step where a recipe does not fit the network,
     NotAvailable where memory does not suffice.

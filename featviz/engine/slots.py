@@ -157,7 +157,7 @@ class Slots:
     def fill(self, queue: Iterator[tuple[int, Recipe]]) -> bool:
         """Gives free places to the next recipes; False when there is no work left."""
         free = [place for place, age in enumerate(self._ages[: self._open]) if age is None]
-        taken = {place: each for place, each in zip(free, queue, strict=False)}
+        taken = dict(zip(free, queue, strict=False))
         for place, (number, recipe) in taken.items():
             assert batch_key(recipe) == batch_key(self.first)
             if recipe.objective != self._places[place].objective:

@@ -1,5 +1,7 @@
 """Adam's step, all of its passes over the state in one."""
 
+# pyright: reportCallIssue=false
+
 from typing import no_type_check
 
 import triton

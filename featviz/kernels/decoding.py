@@ -1,5 +1,7 @@
 """From half a spectrum to Hartley coefficients, and from planes to colors and back."""
 
+# pyright: reportCallIssue=false
+
 from typing import no_type_check
 
 import torch

@@ -1,5 +1,7 @@
 """From pictures to what a network is given, and back: scaled, ordered, rounded, laid out."""
 
+# pyright: reportCallIssue=false
+
 from typing import no_type_check
 
 import torch

@@ -1,5 +1,7 @@
 """Maximum over windows, remembering in a byte where in the window it was."""
 
+# pyright: reportCallIssue=false
+
 from dataclasses import dataclass
 from typing import no_type_check
 
@@ -9,7 +11,6 @@ import triton.language as tl
 from torch import Tensor
 
 from featviz.kernels.layout import by_pixel, like_by_pixel, pixel_stride, tile, tiles
-
 
 _WAY_BACK = 2048
 """Values that a program of the gradient handles."""

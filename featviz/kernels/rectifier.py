@@ -1,5 +1,7 @@
 """A rectifier that adds a bias first, and its gradient, redirected where a row's is all zero."""
 
+# pyright: reportCallIssue=false
+
 from typing import no_type_check
 
 import torch

@@ -1,8 +1,9 @@
 """Local response normalization and its gradient, a pixel's channels in one program."""
 
+# pyright: reportCallIssue=false
+
 from typing import no_type_check
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor

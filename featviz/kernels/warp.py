@@ -1,14 +1,13 @@
-"""Bilinear resampling, and its adjoint, gathered: each pixel of the input adds up, in a fixed order,
-what the pixels of the output that read it send back."""
+"""Bilinear resampling, and its adjoint, gathered: each pixel of the input adds up, in a fixed
+order, what the pixels of the output that read it send back."""
+
+# pyright: reportCallIssue=false
 
 from typing import no_type_check
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-
-from featviz.kernels.layout import grid
 
 PIXELS, CHANNELS = 128, 4
 """Of a picture, that a program handles."""

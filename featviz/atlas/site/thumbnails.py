@@ -14,7 +14,7 @@ from featviz.atlas.store import Store
 from featviz.errors import FeatvizError
 from featviz.image.decoding import decoded
 
-Pixels = NDArray[np.floating[Any]]
+Pixels = np.ndarray[Any, np.dtype[np.floating[Any]]]
 CELL_PX = 64
 SHEET_COLUMNS = 16
 SHEET_CELLS = SHEET_COLUMNS**2
