@@ -4,6 +4,7 @@ python -m benchmarks.report            # rewrites the section in README.md
 """
 
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,17 @@ def with_section(readme: str) -> str:
 
 def section() -> str:
     """All that was measured, as Markdown."""
-    parts = [_steps(), _atlas(), _acceptance(), _site(), _scaling(), _peers(), _settings()]
+    parts = [
+        _steps(),
+        _gpu(),
+        _gpu_steps(),
+        _atlas(),
+        _acceptance(),
+        _site(),
+        _scaling(),
+        _peers(),
+        _settings(),
+    ]
     parts += [_photographs(), _agreement(), _last_layer()]
     return "\n\n".join(part for part in parts if part)
 
@@ -73,6 +84,91 @@ def _steps() -> str:
         f"{result['rows'][0]['size_px']} px, {result['settings']['dtype']}): milliseconds per "
         "picture and step, and per step with redirected gradients; the share of work that is not "
         "the network's; the fraction of the measured matrix-product rate.\n\n" + _table(head, rows)
+    )
+
+
+def _gpu() -> str:
+    result = newest("cuda-*.json")
+    whole = [] if result is None else [row for row in result["rows"] if "summary" in row]
+    if result is None or not whole:
+        return ""
+    rows = []
+    for row in whole:
+        summary, reference = row["summary"], _by_the_cpu(row)
+        rows.append(
+            [
+                f"`{row['settings']['network']}`",
+                str(row["settings"]["steps"]),
+                f"{summary['units']:,}",
+                f"{summary['wall_s']:.1f}",
+                f"{summary['planned_s']:.1f}",
+                f"{summary['units_per_s']:.0f}",
+                f"{summary['peak_mib'] / 1024:.1f}",
+                reference,
+            ]
+        )
+    head = ["network", "steps", "units", "s", "of them before the first step", "units a second"]
+    head += ["GiB", "median score by the CPU's"]
+    row = whole[0]["settings"]
+    return (
+        f"**Every unit on one GPU** (`scripts/bench --device cuda`; {_where(result)}): the "
+        f"convolutional stem and inception blocks of GoogLeNet, {row['size']} px, {row['dtype']}, "
+        f"{whole[0]['summary']['slots']} slots; seconds from the loaded network to 8-bit pictures "
+        "with their clean scores, compiling and recording included; the score by that of the same "
+        "unit on a CPU in float32, at the same steps.\n\n" + _table(head, rows)
+    )
+
+
+def _by_the_cpu(row: dict[str, Any]) -> str:
+    """The median over units of the score by the newest CPU result of the same settings."""
+    results = [
+        json.loads(path.read_text("utf-8")) for path in RESULTS.glob("everything-*-cpu.json")
+    ]
+    alike = ("network", "weights", "steps", "size")
+    for result in sorted(results, key=lambda each: each["date"], reverse=True):
+        if any(result["settings"].get(name) != row["settings"][name] for name in alike):
+            continue
+        theirs = _scores(result["rows"])
+        mine = _scores(row["rows"])
+        ratios = [
+            mine[unit] / score for unit, score in theirs.items() if score > 0 and unit in mine
+        ]
+        if ratios:
+            return f"{statistics.median(ratios):.3f} ({len(ratios)} units)"
+    return ""
+
+
+def _scores(rows: list[dict[str, Any]]) -> dict[tuple[str, int], float]:
+    return {(row["layer"], unit): value for row in rows for unit, value in row.get("scores", ())}
+
+
+def _gpu_steps() -> str:
+    result = newest("cuda-*.json")
+    parts = [] if result is None else [row for row in result["rows"] if "benchmark" in row]
+    rows = [
+        [
+            f"`{part['settings']['network']}`",
+            f"`{row['layer']}`",
+            row["dtype"],
+            str(row["slots"]),
+            f"{row['picture_steps_per_s']:,.0f}",
+            f"{row['outside_network']:.1%}",
+            f"{row['of_matrix_rate']:.1%}",
+            f"{row['of_copy_rate']:.1%}",
+        ]
+        for part in parts
+        if part["benchmark"] == "step"
+        for row in part["rows"]
+        if row["slots"] == max(each["slots"] for each in part["rows"])
+    ]
+    if not rows:
+        return ""
+    head = ["network", "layer", "precision", "slots", "picture-steps a second"]
+    head += ["outside the network", "of matrix rate", "of copy rate"]
+    return (
+        "**A step on that GPU**: at 128 px; the share of its time that is not the network's, and "
+        "what it reaches of the measured rates of a matrix product and of a copy.\n\n"
+        + _table(head, rows)
     )
 
 
