@@ -60,6 +60,7 @@ def test_a_build_killed_twenty_times_ends_with_the_bytes_of_an_unbroken_one(
 def test_two_builds_of_one_store_share_the_work(tmp_path: Path) -> None:
     found = told("pair", tmp_path)
     assert (found["whole"], found["damages"]) == (UNITS, [])
+    assert CONFIG.slots is not None
     assert sum(found["made"]) <= UNITS + 2 * CONFIG.slots
     assert min(found["made"]) > 0
     names = {f"{recipe.digest}-0.png" for recipe in plan(CONFIG, load("planted")).recipes}

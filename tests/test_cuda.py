@@ -5,6 +5,7 @@ import torch
 from networks import Everything, network_of
 
 from featviz.engine.accelerated import accelerated
+from featviz.engine.execution import execution
 from featviz.engine.objectives import Channel
 from featviz.engine.optimize import optimize
 from featviz.engine.recipe import Recipe, default_recipe
@@ -78,6 +79,10 @@ def test_the_cheaper_operations_are_used(dtype: torch.dtype, pooled: Network) ->
         for each in accelerated(pooled.at("cuda", dtype), 64, 64).rewrites.values()
     }
     assert {"Convolution", "MaxPool", "Rectifier", "NoneType"} <= kinds
+
+
+def test_the_execution_says_which_kernels_ran() -> None:
+    assert dict(execution(slots=2, device="cuda").versions)["triton"][0].isdigit()
 
 
 def test_float64_agrees_with_the_cpu(small: Network) -> None:

@@ -1,6 +1,7 @@
 """Slots and threads are planned from what there is, and sizes are read as people write them."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,13 @@ def test_a_rendering_takes_no_more_slots_than_memory_has_room_for(
     budget = int(3.2 * bytes_of_a_place(network, recipes[0]) * ROOM)
     assert default_slots(recipes, "cpu") == 5
     assert default_slots(recipes * 40, "cuda:1") == 200
+    assert default_slots(recipes * 5, "cpu") == 13  # two batches, alike
+    pairs = [
+        replace(recipe, objective=recipe.objective - Likeness("third"), count=4)
+        for recipe in recipes
+    ]
+    assert default_slots(pairs, "cpu") == 12  # five fours: three and two
+    assert default_slots([], "cpu") == 1
     assert fitting_slots(network, recipes, 5, device="cpu", memory=budget) == 3
     assert render(network, recipes, memory=budget)[0].execution.slots == 3
     assert render(network, recipes)[0].execution.slots == 5

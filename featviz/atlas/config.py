@@ -22,7 +22,6 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from featviz.engine.execution import DTYPES
 from featviz.engine.presets import PRESETS, TRANSFORMS
 from featviz.engine.recipe import Adam, Recipe
-from featviz.engine.render import DEFAULT_SLOTS
 from featviz.errors import (
     DoesNotFit,
     FeatvizError,
@@ -139,8 +138,8 @@ class AtlasConfig(Part):
         Recipe.seed
     ]
     """Of the noise; a picture for each."""
-    slots: int = Field(default=DEFAULT_SLOTS["cpu"], ge=1)
-    """Pictures at once, at most: fewer where memory is short."""
+    slots: int | None = Field(default=None, ge=1)
+    """Pictures at once, at most: fewer where memory is short; None for the device's usual."""
     dtype: Annotated[str, one_of(DTYPES)] = "float32"
     columns: int = Field(default=8, ge=1)
     """Of the contact sheet."""

@@ -16,7 +16,7 @@ from featviz.engine.objectives import Channel, Likeness, Neuron, of_unit, title
 from featviz.engine.picture import check_channels
 from featviz.engine.presets import adjusted, transforms_under
 from featviz.engine.recipe import Recipe, default_recipe
-from featviz.engine.render import fitting_slots, objectives_of
+from featviz.engine.render import default_slots, fitting_slots, objectives_of
 from featviz.errors import DoesNotFit, said_of
 from featviz.network.network import Network
 from featviz.network.zoo import load
@@ -70,7 +70,8 @@ def execution_of(
     OutOfRange, NotAvailable.
     """
     place: dict[str, Any] = {"device": device or "cpu", "dtype": asked.config.dtype}
-    slots = fitting_slots(network, asked.kinds, asked.config.slots, **place, memory=memory)
+    most = asked.config.slots or default_slots(asked.recipes, place["device"])
+    slots = fitting_slots(network, asked.kinds, most, **place, memory=memory)
     return execution(slots=slots, **place, weights=network.weights)
 
 
@@ -91,7 +92,7 @@ def plan(config: AtlasConfig, network: Network) -> Plan:
                 recipes[digest] = recipe
                 entries += (wanted.entry(digest, index, seed) for index in range(recipe.count))
     most = max((recipe.count for recipe in recipes.values()), default=1)
-    if most > config.slots:
+    if config.slots is not None and most > config.slots:
         raise DoesNotFit(
             "'slots' of the config", got=config.slots, expected=f"at least {most}, diversity.count"
         )

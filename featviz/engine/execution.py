@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from featviz import kernels
 from featviz.errors import NotAvailable, OutOfRange, UnknownName
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
@@ -55,6 +56,7 @@ def execution(
         *((name, version(name)) for name in packages),
         ("torch", torch.__version__),
         ("processor", _processor(device)),
+        *((("triton", kernels.release()),) if device.startswith("cuda") else ()),
     )
     return Execution(slots, device, dtype, torch.get_num_threads(), weights, versions)
 

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -83,8 +84,8 @@ def default_slots(recipes: Iterable[Recipe], device: str) -> int:
     recipe's; with more pictures, so many that the last batch is as full as the others."""
     counts = [recipe.count for recipe in recipes]
     most = DEFAULT_SLOTS.get(device.partition(":")[0], DEFAULT_SLOTS["cpu"])
-    batches = -(-sum(counts) // most) or 1
-    return max(1, *counts, -(-sum(counts) // batches))
+    largest, batches = max(counts, default=1), ceil(sum(counts) / most) or 1
+    return max(largest, min(most, ceil(sum(counts) / batches / largest) * largest))
 
 
 def fitting_slots(

@@ -6,6 +6,7 @@ Modules of this room import Triton, so they are imported where `usable` said yes
 """
 
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 
 import torch
@@ -18,6 +19,12 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 def usable(values: Tensor) -> bool:
     """Whether kernels run on a tensor: on CUDA where Triton is there, up to float32."""
     return values.is_cuda and values.dtype in _DTYPES and _has_triton()
+
+
+@cache
+def release() -> str:
+    """Triton's version, or "none"."""
+    return str(import_module("triton").__version__) if _has_triton() else "none"
 
 
 @cache
