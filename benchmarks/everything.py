@@ -122,7 +122,8 @@ def measure(
     rows = [_row(layer, by_layer[layer]) for layer in layers if layer in by_layer]
     for row in rows:
         scores = {units[p.recipe.digest][1]: p.score for p in by_layer[row["layer"]]}
-        row["scores"] = [[channel, scores[channel]] for channel in sorted(scores)]
+        row["channels"] = sorted(scores)
+        row["scores"] = [scores[channel] for channel in row["channels"]]
     return summary, rows
 
 

@@ -3,12 +3,14 @@
 import json
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -46,8 +48,16 @@ def write_result(
     default = Path("benchmarks/results") / f"{benchmark}-{result['date']}{suffix}.json"
     path = default if out is None else out
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    path.write_text(laid_out(result) + "\n", encoding="utf-8")
     print(f"written to {path}")
+
+
+def laid_out(content: Any) -> str:
+    """JSON with a line for each value, but lists of plain values on one."""
+    one_line = partial(re.sub, r"\s+", " ")
+    return re.sub(
+        r"\[[^\[\]{}\"]*\]", lambda found: one_line(found[0]), json.dumps(content, indent=1)
+    )
 
 
 def line(row: Mapping[str, Any]) -> str:

@@ -139,7 +139,11 @@ def _by_the_cpu(row: dict[str, Any]) -> str:
 
 
 def _scores(rows: list[dict[str, Any]]) -> dict[tuple[str, int], float]:
-    return {(row["layer"], unit): value for row in rows for unit, value in row.get("scores", ())}
+    return {
+        (row["layer"], channel): score
+        for row in rows
+        for channel, score in zip(row.get("channels", ()), row.get("scores", ()), strict=True)
+    }
 
 
 def _gpu_steps() -> str:
