@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from networks import Everything, Linear, network_of
 
 from featviz.network.network import Network
@@ -13,6 +14,9 @@ from featviz.network.network import Network
 torch.set_num_threads(1)
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is imported
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 """Photographs and networks that do not ship with the repository; tests that need them skip."""
