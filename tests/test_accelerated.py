@@ -18,6 +18,7 @@ from featviz.engine.operations import (
     Normalization,
     Rectifier,
     ResponseNormalization,
+    _Unfolded,
 )
 from featviz.engine.recipe import default_recipe
 from featviz.engine.slots import optimize_batch
@@ -170,6 +171,19 @@ def test_a_stems_gradient_is_torchs(kernel: int, padding: tuple[int, int]) -> No
         images = noise(2, 3, rows, columns)
         expected = lambda seen: functional.conv2d(seen, weight, bias, 2, padding)  # noqa: E731
         assert_same(mine, expected, images)
+
+
+@pytest.mark.parametrize("padding", [(0, 0), (1, 1), (3, 3), (2, 1)])
+@pytest.mark.parametrize("kernel", [3, 4, 7])
+def test_a_stem_on_pairs_of_pixels_is_the_convolution(
+    kernel: int, padding: tuple[int, int]
+) -> None:
+    weight, bias = noise(5, 3, kernel, kernel, seed=1), noise(5, seed=2)
+    mine = _Unfolded.of(weight, bias, padding)
+    assert mine is not None
+    images = noise(2, 3, 16, 12)
+    expected = functional.conv2d(images, weight, bias, 2, padding)
+    torch.testing.assert_close(mine(images), expected, rtol=0, atol=1e-12)  # float64 rounding
 
 
 @pytest.mark.parametrize("sides", [(0, 1, 0, 1), (1, 1, 1, 1), (1, 2, 2, 1), (1, 0, 0, 0)])

@@ -19,7 +19,7 @@ from featviz.kernels.decoding import hartley_from_half, squashed, unsquashed
 from featviz.kernels.input import given, taken
 from featviz.kernels.layout import by_pixel
 from featviz.kernels.pooling import Window, pooled, unpooled
-from featviz.kernels.rectifier import rectified_gradient
+from featviz.kernels.rectifier import rectified_gradient, rectify_
 from featviz.kernels.response import normalized, normalized_gradient
 from featviz.kernels.warp import gathered, sampled
 from featviz.network.preprocessing import Preprocessing
@@ -80,7 +80,7 @@ def test_a_pooled_nan_stays_and_the_gradient_goes_to_it() -> None:
 
 
 @pytest.mark.parametrize("bounds", [(0.0, torch.inf), (-1.0, 1.0)])
-@pytest.mark.parametrize("layout", ["channels_last", "contiguous", "slice", "flat"])
+@pytest.mark.parametrize("layout", ["channels_last", "contiguous", "slice", "flat", "pixel"])
 def test_the_rectified_gradient_is_the_redirected_one(
     bounds: tuple[float, float], layout: str
 ) -> None:
@@ -95,6 +95,11 @@ def test_the_rectified_gradient_is_the_redirected_one(
     elif layout == "slice":
         given = torch.cat([coming, coming], dim=1).contiguous(memory_format=LAST)[:, 3:9]
         coming = given
+    elif layout == "pixel":
+        result, values, coming = (
+            each.flatten(1)[..., None, None] for each in (result, values, coming)
+        )
+        given = coming
     elif layout == "flat":
         result, given, values = result.flatten(1), coming.flatten(1), values.flatten(1)
         coming = given
@@ -113,6 +118,28 @@ def test_the_rectified_gradient_is_the_redirected_one(
     assert torch.equal(
         rectified_gradient(given, result, bounds, None, overwrites=False).double(), plain
     )
+
+
+@pytest.mark.parametrize("channels", [1, 5, 70])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_bias_is_added_and_held_in_place(channels: int, dtype: torch.dtype) -> None:
+    whole = random(2, channels + 2, 3, 4).to(dtype).contiguous(memory_format=LAST)
+    bias = random(channels, seed=1).to(dtype)
+    for values in (whole[:, 1 : channels + 1], whole[:, :channels].contiguous(memory_format=LAST)):
+        expected = (values + bias.view(1, -1, 1, 1)).clamp(-0.5, 0.75)
+        rectify_(values, bias, (-0.5, 0.75))
+        if DEVICE == "cuda" or dtype == torch.float32:
+            assert torch.equal(values, expected)
+        else:  # the interpreter cuts bfloat16 off where devices round
+            assert torch.allclose(values, expected, rtol=1e-2)
+
+
+def test_a_nan_lets_its_gradient_through_as_torchs_rectifier_does() -> None:
+    result = torch.tensor([[[[torch.nan, 1.0, 0.0]]]], device=DEVICE)
+    found = rectified_gradient(
+        torch.ones_like(result), result, (0.0, torch.inf), None, overwrites=False
+    )
+    assert found.flatten().tolist() == [1, 1, 0]
 
 
 def test_what_is_mine_is_overwritten() -> None:

@@ -34,15 +34,15 @@ class Captures:
 
     def forget(self) -> None:
         """Drops the recording: the memory or the kernels of the work have changed."""
-        self._graph = None
-        self._has_run = self._is_plain = False
+        self._graph, self._has_run = None, False
 
     def _record(self, work: Callable[[], None]) -> None:
-        graph = torch.cuda.CUDAGraph()
+        graph, usual = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         try:
-            with torch.cuda.graph(graph, pool=self._pool):
+            with torch.cuda.graph(graph, pool=self._pool, stream=torch.cuda.Stream()):
                 work()
         except RuntimeError as error:
+            torch.cuda.set_stream(usual)  # torch leaves the recording's own behind
             if "captur" not in str(error):
                 raise
             self._is_plain = True

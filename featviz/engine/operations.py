@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from featviz.kernels import usable
+from featviz.kernels.layout import is_by_pixel
 from featviz.shapes import Flags
 
 _FEW_CHANNELS = 4
@@ -103,7 +104,8 @@ class Convolution:
     def laid_out(self) -> "Convolution":
         """The convolution with its kernel in the order that pictures have: channels last."""
         weight = self.weight.contiguous(memory_format=torch.channels_last)
-        return replace(self, weight=weight)
+        bias = None if self.bias is None else self.bias.contiguous()
+        return replace(self, weight=weight, bias=bias)
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,7 +323,8 @@ class MaxPool:
     """The largest value of each window, where kernels run: torch keeps eight bytes of index for
     each, and adds gradients up in any order."""
 
-    most_places: ClassVar[int] = 256
+    most_places: ClassVar[int] = 81
+    """Of a window: a kernel has a line for each, and a byte tells them apart."""
     size: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int]
@@ -405,15 +408,17 @@ class _Rectified(torch.autograd.Function):
         redirects: Flags | None,
     ) -> Tensor:
         values_are_mine, ctx.gradient_is_mine = overwrites
-        if bias is not None:
+        if bias is not None and is_by_pixel(values):
             from featviz.kernels.rectifier import rectify_
 
-            result = rectify_(values, bias, bounds)
+            rectify_(values, bias, bounds)
+        elif bias is not None:
+            values.add_(bias.view(1, -1, 1, 1)).clamp_(*bounds)
         elif values_are_mine:
-            result = values.clamp_(*bounds)
-        else:
-            result = values.clamp(*bounds)
-        if result is values:
+            values.clamp_(*bounds)
+        is_mine = values_are_mine or bias is not None
+        result = values if is_mine else values.clamp(*bounds)
+        if is_mine:
             ctx.mark_dirty(values)
         ctx.save_for_backward(result, redirects)
         ctx.bounds = bounds
@@ -424,7 +429,7 @@ class _Rectified(torch.autograd.Function):
         (gradient,) = gradients
         result, redirects = ctx.saved_tensors
         low, high = ctx.bounds
-        if usable(result):
+        if usable(result) and result.ndim > 1:
             from featviz.kernels.rectifier import rectified_gradient
 
             return rectified_gradient(

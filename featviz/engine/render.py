@@ -1,7 +1,7 @@
 """Recipes to pictures: the one entrance to the engine."""
 
 import contextlib
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import ceil
 from typing import Any
@@ -22,6 +22,7 @@ from featviz.engine.presets import adjusted, transforms_under
 from featviz.engine.recipe import Recipe, default_recipe
 from featviz.engine.slots import Finished, at_least, stream
 from featviz.errors import DoesNotFit, FeatvizError, Malformed, NotAvailable, UnknownName
+from featviz.kernels import on_device
 from featviz.network.network import Network
 
 DEFAULT_SLOTS = {"cpu": 16, "mps": 16, "cuda": 512}
@@ -114,7 +115,8 @@ def fitting_slots(
     )
     budget = MOST_OF_FREE * free_bytes(placed.device) if memory is None else memory
     try:
-        return max(least, slots_within(placed, largest, budget, most=wanted))
+        with on_device(placed.device):
+            return max(least, slots_within(placed, largest, budget, most=wanted))
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -190,6 +192,32 @@ def render_each(
     """
     placed = network.at(check_device(how.device), DTYPES[how.dtype])
     judge = network.at(check_device(how.device), torch.float32)
+    work = _rendered(
+        *(placed, judge, recipes, how),
+        keeps_slots=keeps_slots,
+        skips=skips,
+        on_progress=on_progress,
+    )
+    with contextlib.closing(work):
+        while True:
+            with on_device(placed.device):
+                picture = next(work, None)
+            if picture is None:
+                return
+            yield picture
+
+
+def _rendered(
+    placed: Network,
+    judge: Network,
+    recipes: Iterable[Recipe],
+    how: Execution,
+    *,
+    keeps_slots: bool,
+    skips: Callable[[Recipe], bool] | None,
+    on_progress: Callable[[float], None] | None,
+) -> Generator[Picture, None, None]:
+    """See `render_each`."""
     asked = how
     for group in _planned(placed, recipes, how):
         left, how = dict(enumerate(group)), asked

@@ -29,7 +29,7 @@ from featviz.network.recording import Prefix
 from featviz.shapes import Flags, Images, Rows
 
 CHECK_EVERY = 16
-"""Steps between looks at whether a row has stopped early: the only synchronisation of the loop."""
+"""Steps between looks at whether a row has stopped early: no other step waits for the device."""
 
 LEAST_ROWS = 2
 """A batch of one takes other kernels, which round otherwise, than every larger one."""
@@ -129,7 +129,8 @@ class Slots:
         self._dtype = working_dtype(network)
         self._seeds = torch.zeros(count, dtype=torch.int64, device=device)
         start = starting_parameters(first, self._seeds[:1], dtype=self._dtype)
-        self._parameters = start.expand(count, *start.shape[1:]).clone()
+        whole = start.expand(count, *start.shape[1:])
+        self._parameters = whole.clone(memory_format=torch.contiguous_format)
         self._ascent = Ascent(first.optimizer, self._parameters, steps=first.steps)
         self._stopping = Stopping(first.stop, count, device=device, dtype=self._dtype)
         self._course = torch.full(
@@ -141,7 +142,8 @@ class Slots:
         self._steps_done = 0
         self._ready: _Ready | None = None
         self._is_stale = True
-        self._captures = Captures() if captures and device.type == "cuda" else None
+        is_here = device.type == "cuda" and device.index == torch.cuda.current_device()
+        self._captures = Captures() if captures and is_here else None
 
     @property
     def occupied(self) -> int:

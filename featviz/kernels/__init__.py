@@ -5,9 +5,12 @@ what it is tested against. Sums have a fixed order: no kernel adds to memory tha
 Modules of this room import Triton, so they are imported where `usable` said yes.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from subprocess import CalledProcessError
 
 import torch
 from torch import Tensor
@@ -17,16 +20,37 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def usable(values: Tensor) -> bool:
-    """Whether kernels run on a tensor: on CUDA where Triton is there, up to float32."""
-    return values.is_cuda and values.dtype in _DTYPES and _has_triton()
+    """Whether kernels run on a tensor: up to float32, on the current CUDA device, with Triton.
+
+    Triton launches on the current device whatever its arguments; see `on_device`.
+    """
+    if not (values.is_cuda and values.dtype in _DTYPES):
+        return False
+    return values.device.index == torch.cuda.current_device() and _runs()
 
 
-@cache
+@contextmanager
+def on_device(device: torch.device) -> Iterator[None]:
+    """A context in which a CUDA device is the current one; nothing happens for others."""
+    if device.type != "cuda":
+        yield
+        return
+    with torch.cuda.device(device):
+        yield
+
+
 def release() -> str:
-    """Triton's version, or "none"."""
-    return str(import_module("triton").__version__) if _has_triton() else "none"
+    """Triton's version, or "none" where it does not run."""
+    return str(import_module("triton").__version__) if _runs() else "none"
 
 
 @cache
-def _has_triton() -> bool:
-    return find_spec("triton") is not None
+def _runs() -> bool:
+    """Whether Triton is there and can compile: it wants a C compiler when it first launches."""
+    if find_spec("triton") is None:
+        return False
+    try:
+        import_module("featviz.kernels.trial").launch()
+    except (RuntimeError, OSError, CalledProcessError, ImportError):
+        return False
+    return True

@@ -25,6 +25,7 @@ def ascend(
     `rates`: each row's step size and the root of its correction of the square. `settings`: beta1,
     beta2, epsilon. See `featviz.engine.ascent`.
     """
+    assert all(each.is_contiguous() for each in (parameters, *memory))
     count = parameters[0].numel()
     beta1, beta2, epsilon = settings
     _ascend[grid(len(parameters), count)](

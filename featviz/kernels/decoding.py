@@ -22,7 +22,8 @@ def hartley_from_half(half: Tensor, columns: int) -> Tensor:
     *batch, rows, kept, _ = half.shape
     result = half.new_empty(*batch, rows, columns)
     planes, scale = result[..., 0, 0].numel(), (rows * columns) ** -0.5
-    _hartley[grid(planes, rows * columns)](half, result, scale, rows, columns, kept, BLOCK)
+    blocks = -(-rows * columns // BLOCK)
+    _hartley[(planes, blocks)](half, result, scale, rows, columns, kept, BLOCK)
     return result
 
 
@@ -57,8 +58,8 @@ def _colors(
 @triton.jit
 @no_type_check
 def _hartley(half, result, scale, rows, columns, kept, BLOCK: tl.constexpr):
-    plane = tl.program_id(1).to(tl.int64)
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    plane = tl.program_id(0).to(tl.int64)
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     is_there = at < rows * columns
     row, column = at // columns, at % columns
     is_mirrored = column >= kept  # F(-k) is the conjugate of F(k)
@@ -95,13 +96,13 @@ def _color(
     is_there = place < plane
     if MIXES:
         at = tl.program_id(1).to(tl.int64) * 3 * plane + place
-        first = tl.load(given + at, mask=is_there, other=0.0)
-        second = tl.load(given + at + plane, mask=is_there, other=0.0)
-        third = tl.load(given + at + 2 * plane, mask=is_there, other=0.0)
+        first = tl.load(given + at, mask=is_there, other=0.0).to(tl.float32)
+        second = tl.load(given + at + plane, mask=is_there, other=0.0).to(tl.float32)
+        third = tl.load(given + at + 2 * plane, mask=is_there, other=0.0).to(tl.float32)
         if IS_BACK:
-            red = tl.load(images + at, mask=is_there, other=0.0)
-            green = tl.load(images + at + plane, mask=is_there, other=0.0)
-            blue = tl.load(images + at + 2 * plane, mask=is_there, other=0.0)
+            red = tl.load(images + at, mask=is_there, other=0.0).to(tl.float32)
+            green = tl.load(images + at + plane, mask=is_there, other=0.0).to(tl.float32)
+            blue = tl.load(images + at + 2 * plane, mask=is_there, other=0.0).to(tl.float32)
             first *= (1 - red) * red
             second *= (1 - green) * green
             third *= (1 - blue) * blue
@@ -111,14 +112,14 @@ def _color(
         if not IS_BACK:
             red, green = 1 / (1 + tl.exp(-red)), 1 / (1 + tl.exp(-green))
             blue = 1 / (1 + tl.exp(-blue))
-        tl.store(result + at, red, mask=is_there)
-        tl.store(result + at + plane, green, mask=is_there)
-        tl.store(result + at + 2 * plane, blue, mask=is_there)
+        tl.store(result + at, red.to(result.dtype.element_ty), mask=is_there)
+        tl.store(result + at + plane, green.to(result.dtype.element_ty), mask=is_there)
+        tl.store(result + at + 2 * plane, blue.to(result.dtype.element_ty), mask=is_there)
     else:
-        value = tl.load(given + place, mask=is_there, other=0.0)
+        value = tl.load(given + place, mask=is_there, other=0.0).to(tl.float32)
         if IS_BACK:
-            image = tl.load(images + place, mask=is_there, other=0.0)
+            image = tl.load(images + place, mask=is_there, other=0.0).to(tl.float32)
             value *= (1 - image) * image
         else:
             value = 1 / (1 + tl.exp(-value))
-        tl.store(result + place, value, mask=is_there)
+        tl.store(result + place, value.to(result.dtype.element_ty), mask=is_there)

@@ -9,17 +9,20 @@ MOST_CHANNELS = 64
 """Of a pixel, that a program handles; it handles as many pixels as make BLOCK values."""
 
 
-def by_pixel(maps: Tensor) -> Tensor:
-    """Maps (batch, channel, row, column) whose channels are neighbours and whose pixels are evenly
-    spaced, as in a channels_last tensor or a range of one's channels; copied where they are not."""
+def is_by_pixel(maps: Tensor) -> bool:
+    """Whether, of maps (batch, channel, row, column), channels are neighbours and pixels evenly
+    spaced, as in a channels_last tensor or a range of one's channels."""
     channels, rows, columns = maps.shape[1:]
     image, channel, row, column = maps.stride()
     step = column if columns > 1 else row
     is_even = rows == 1 or columns == 1 or row == columns * column
     is_pixel = (channels == 1 or channel == 1) and (step >= channels or rows * columns == 1)
-    if is_even and is_pixel and image >= rows * columns * pixel_stride(maps):
-        return maps
-    return maps.contiguous(memory_format=torch.channels_last)
+    return is_even and is_pixel and image >= rows * columns * pixel_stride(maps)
+
+
+def by_pixel(maps: Tensor) -> Tensor:
+    """The maps, copied where they are not `is_by_pixel`."""
+    return maps if is_by_pixel(maps) else maps.contiguous(memory_format=torch.channels_last)
 
 
 def pixel_stride(maps: Tensor) -> int:

@@ -9,23 +9,22 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from featviz.kernels.layout import by_pixel, like_by_pixel, pixel_stride, tile, tiles
+from featviz.kernels.layout import by_pixel, is_by_pixel, like_by_pixel, pixel_stride, tile, tiles
 from featviz.shapes import Flags
 
 
-def rectify_(values: Tensor, bias: Tensor, bounds: tuple[float, float]) -> Tensor:
-    """Values (batch, channel, row, column) plus a channel's bias, held between bounds, in place.
+def rectify_(values: Tensor, bias: Tensor, bounds: tuple[float, float]) -> None:
+    """Adds to maps, which are `is_by_pixel`, a channel's bias and holds them between bounds.
 
-    The sum is rounded to the values' dtype before it is held. In another order than by pixel the
-    values are copied.
+    The sum is rounded to the values' dtype before it is held.
     """
-    values = by_pixel(values)
+    assert is_by_pixel(values)
+    assert bias.is_contiguous()
     images, channels, rows, columns = values.shape
     _hold[tiles(images, rows * columns, channels)](
         *(values, bias, values.stride(0), pixel_stride(values), rows * columns, channels),
         *(*bounds, *tile(channels)),
     )
-    return values
 
 
 def rectified_gradient(
@@ -36,16 +35,16 @@ def rectified_gradient(
     *,
     overwrites: bool,
 ) -> Tensor:
-    """The gradient where the result lies between the bounds, 0 elsewhere.
+    """The gradient, but 0 where the result is at a bound (and not a NaN).
 
     In `rows` where that is 0 everywhere it passes, except where it points out of bounds (see
     `featviz.engine.redirect`). `overwrites`: into the gradient itself, where its order in memory
     is the result's.
     """
     shape = result.shape
-    if result.ndim != 4:  # all values of a row are channels of its one pixel
+    if result.ndim != 4 or result[0, 0].numel() == 1:  # as pixels of one channel
         result, gradient = (
-            each.reshape(len(each), -1, 1, 1).contiguous() for each in (result, gradient)
+            each.reshape(len(each), 1, -1, 1).contiguous() for each in (result, gradient)
         )
     result, gradient = by_pixel(result), by_pixel(gradient)
     images, channels, height, width = result.shape
@@ -117,7 +116,7 @@ def _rectify(
     value = tl.load(at, mask=is_there, other=0.0).to(tl.float32)
     at = gradient + image * gradient_image + pixel * gradient_stride + channel
     coming = tl.load(at, mask=is_there, other=0.0)
-    going = tl.where((value > low) & (value < high), coming, 0.0)
+    going = tl.where((value <= low) | (value >= high), 0.0, coming)
     at = passed + image * passed_image + pixel * passed_stride + channel
     tl.store(at, going, mask=is_there)
     if LOOKS:

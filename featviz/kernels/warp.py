@@ -79,7 +79,7 @@ def _sample(
             weight = (1 - tl.abs(y - in_row)) * (1 - tl.abs(x - in_column))
             is_inside = is_there & (in_row >= 0) & (in_row < in_rows)
             is_inside = is_inside & (in_column >= 0) & (in_column < in_columns)
-            pixel = (in_row * in_columns + in_column).to(tl.int32)
+            pixel = in_row.to(tl.int32) * in_columns + in_column.to(tl.int32)
             value = tl.load(
                 images + plane * in_rows * in_columns + pixel[:, None],
                 mask=is_inside[:, None] & (channel < channels),
@@ -156,7 +156,7 @@ def _gather(
                         weight = tl.maximum(tall, 0.0) * tl.maximum(broad, 0.0)
                         is_read = is_near & (out_row >= 0) & (out_row < rows)
                         is_read = is_read & (out_column >= 0) & (out_column < columns)
-                        pixel = (out_row * columns + out_column).to(tl.int32)
+                        pixel = out_row.to(tl.int32) * columns + out_column.to(tl.int32)
                         value = tl.load(
                             gradient + plane * rows * columns + pixel[:, None],
                             mask=is_read[:, None] & (channel < channels),

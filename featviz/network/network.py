@@ -85,7 +85,8 @@ class Network:
     def to_input(self, images: Images) -> Tensor:
         """What the module is given for pictures in [0, 1]; arithmetic in the pictures' dtype."""
         constants = self._constants(images.device, images.dtype)
-        if usable(images) and images.ndim == 4:
+        is_whole = images.ndim == 4 and images.shape[1] == self.preprocessing.channels
+        if is_whole and usable(images):
             seen = Given.apply(images, constants, self.dtype, self.preprocessing.is_bgr)
             assert isinstance(seen, Tensor)
             return seen
