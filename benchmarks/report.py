@@ -4,7 +4,6 @@ python -m benchmarks.report            # rewrites the section in README.md
 """
 
 import json
-import statistics
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +93,7 @@ def _gpu() -> str:
         return ""
     rows = []
     for row in whole:
-        summary, reference = row["summary"], _by_the_cpu(row)
+        summary = row["summary"]
         rows.append(
             [
                 f"`{row['settings']['network']}`",
@@ -104,46 +103,17 @@ def _gpu() -> str:
                 f"{summary['planned_s']:.1f}",
                 f"{summary['units_per_s']:.0f}",
                 f"{summary['peak_mib'] / 1024:.1f}",
-                reference,
             ]
         )
     head = ["network", "steps", "units", "s", "of them before the first step", "units a second"]
-    head += ["GiB", "median score by the CPU's"]
+    head += ["GiB"]
     row = whole[0]["settings"]
     return (
         f"**Every unit on one GPU** (`scripts/bench --device cuda`; {_where(result)}): the "
         f"convolutional stem and inception blocks of GoogLeNet, {row['size']} px, {row['dtype']}, "
         f"{whole[0]['summary']['slots']} slots; seconds from the loaded network to 8-bit pictures "
-        "with their clean scores, compiling and recording included; the score by that of the same "
-        "unit on a CPU in float32, at the same steps.\n\n" + _table(head, rows)
+        "with their clean scores, compiling and recording included.\n\n" + _table(head, rows)
     )
-
-
-def _by_the_cpu(row: dict[str, Any]) -> str:
-    """The median over units of the score by the newest CPU result of the same settings."""
-    results = [
-        json.loads(path.read_text("utf-8")) for path in RESULTS.glob("everything-*-cpu.json")
-    ]
-    alike = ("network", "weights", "steps", "size")
-    for result in sorted(results, key=lambda each: each["date"], reverse=True):
-        if any(result["settings"].get(name) != row["settings"][name] for name in alike):
-            continue
-        theirs = _scores(result["rows"])
-        mine = _scores(row["rows"])
-        ratios = [
-            mine[unit] / score for unit, score in theirs.items() if score > 0 and unit in mine
-        ]
-        if ratios:
-            return f"{statistics.median(ratios):.3f} ({len(ratios)} units)"
-    return ""
-
-
-def _scores(rows: list[dict[str, Any]]) -> dict[tuple[str, int], float]:
-    return {
-        (row["layer"], channel): score
-        for row in rows
-        for channel, score in zip(row.get("channels", ()), row.get("scores", ()), strict=True)
-    }
 
 
 def _gpu_steps() -> str:
