@@ -29,7 +29,7 @@ from featviz.network.recording import Prefix
 from featviz.shapes import Flags, Images, Rows
 
 CHECK_EVERY = 16
-"""Steps between looks at whether a row has stopped early: no other step waits for the device."""
+"""Steps between looks at whether a row has stopped early; a look waits for the device."""
 
 LEAST_ROWS = 2
 """A batch of one takes other kernels, which round otherwise, than every larger one."""

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from featviz.kernels.layout import BLOCK, by_pixel, pixel_stride
+from featviz.kernels.layout import by_pixel, pixel_stride, whole_pixels
 
 
 def given(
@@ -20,7 +20,7 @@ def given(
     images = images.contiguous()
     result = torch.empty_like(images, dtype=dtype, memory_format=torch.channels_last)
     count, channels, rows, columns = images.shape
-    where, tall, wide = _programs(count, channels, rows * columns)
+    where, tall, wide = whole_pixels(count, rows * columns, channels)
     _give[where](
         *(images, scale, offset, result, rows * columns, channels, is_reversed, tall, wide)
     )
@@ -32,19 +32,12 @@ def taken(gradient: Tensor, scale: Tensor, dtype: torch.dtype, *, is_reversed: b
     gradient = by_pixel(gradient)
     result = torch.empty(gradient.shape, dtype=dtype, device=gradient.device)
     count, channels, rows, columns = gradient.shape
-    where, tall, wide = _programs(count, channels, rows * columns)
+    where, tall, wide = whole_pixels(count, rows * columns, channels)
     _take[where](
         *(gradient, scale, result, gradient.stride(0), pixel_stride(gradient)),
         *(rows * columns, channels, is_reversed, tall, wide),
     )
     return result
-
-
-def _programs(images: int, channels: int, pixels: int) -> tuple[tuple[int, int], int, int]:
-    """Programs (block of pixels, picture), and how many pixels and channels each has room for."""
-    wide = triton.next_power_of_2(channels)
-    tall = max(1, BLOCK // wide)
-    return (-(-pixels // tall), images), tall, wide
 
 
 @triton.jit

@@ -53,6 +53,14 @@ def tiles(images: int, pixels: int, channels: int, block: int = BLOCK) -> tuple[
     return -(-pixels // tall), -(-channels // wide), images
 
 
+def whole_pixels(images: int, pixels: int, channels: int) -> tuple[tuple[int, int], int, int]:
+    """Programs (block of pixels, picture) that see all channels of a pixel, and how many pixels
+    and channels each has room for: powers of two."""
+    wide = 1 << (channels - 1).bit_length()
+    tall = max(1, BLOCK // wide)
+    return (-(-pixels // tall), images), tall, wide
+
+
 def grid(rows: int, values: int) -> tuple[int, int]:
     """Programs for rows of so many values: (block, row)."""
     return -(-values // BLOCK), rows

@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from featviz.kernels.layout import BLOCK, by_pixel, like_by_pixel, pixel_stride
+from featviz.kernels.layout import by_pixel, like_by_pixel, pixel_stride, whole_pixels
 
 
 def normalized(maps: Tensor, size: int, weight: float, beta: float, k: float) -> tuple[Tensor, ...]:
@@ -17,7 +17,7 @@ def normalized(maps: Tensor, size: int, weight: float, beta: float, k: float) ->
     maps = by_pixel(maps)
     images, channels, rows, columns = maps.shape
     result, slopes = like_by_pixel(maps, rows, columns), like_by_pixel(maps, rows, columns)
-    where, tall, wide = _programs(images, rows * columns, channels)
+    where, tall, wide = whole_pixels(images, rows * columns, channels)
     _normalize[where](
         *(maps, result, slopes, maps.stride(0), pixel_stride(maps), rows * columns, channels),
         *(weight, beta, k, size, tall, wide),
@@ -32,20 +32,13 @@ def normalized_gradient(
     gradient, maps = by_pixel(gradient), by_pixel(maps)
     images, channels, rows, columns = maps.shape
     result = like_by_pixel(maps, rows, columns)
-    where, tall, wide = _programs(images, rows * columns, channels)
+    where, tall, wide = whole_pixels(images, rows * columns, channels)
     _back[where](
         *(gradient, maps, slopes, result, gradient.stride(0), pixel_stride(gradient)),
         *(maps.stride(0), pixel_stride(maps), rows * columns, channels),
         *(weight, beta, k, size, tall, wide),
     )
     return result
-
-
-def _programs(images: int, pixels: int, channels: int) -> tuple[tuple[int, int], int, int]:
-    """Programs (block of pixels, picture), and how many pixels and channels each has room for."""
-    wide = triton.next_power_of_2(channels)
-    tall = max(1, BLOCK // wide)
-    return (-(-pixels // tall), images), tall, wide
 
 
 @triton.jit
