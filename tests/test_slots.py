@@ -19,6 +19,7 @@ from featviz.engine.recipe import Plateau, Recipe, default_recipe
 from featviz.engine.render import render_each
 from featviz.engine.slots import Slots, optimize_batch, stream
 from featviz.errors import NotAvailable
+from featviz.image.parameterizations import Pixel
 from featviz.image.transforms import Jitter, Rotate, Stack
 from featviz.network.network import Network
 from featviz.network.zoo import load
@@ -333,3 +334,14 @@ def test_a_slot_alone_is_one_of_two_rows(network: Network) -> None:
     assert made.fill(queue)
     assert len(made._parameters) == 2
     assert (made.occupied, len(list(queue))) == (1, 2)
+
+
+def test_parameters_lie_in_order_whatever_the_start(network: Network) -> None:
+    """The kernel of the ascent walks through memory; a given image comes color by color."""
+    shape = default_recipe(network, Channel("third", 0)).shape
+    start = torch.full((shape.channels, shape.rows, shape.columns), 0.25)
+    start[0] = 0.75
+    recipe = default_recipe(
+        network, Channel("third", 0), steps=1, start=start, parameterization=Pixel()
+    )
+    assert Slots(network, recipe, 2)._parameters.is_contiguous()
