@@ -4,12 +4,12 @@
 
 Both sides get the same networks, weights, units, threads and picture size, and their own default
 settings. They take turns: the peer renders the units of a layer, one a process, then featviz
-renders them together, as it is meant to be used (on CUDA with others of the layer, to a whole
-batch), once at the peer's size and once at the sizes that it chooses itself ("auto"). It also
-renders them with fewer and with more steps: the fewest whose picture scores no less than the
-peer's are the passes and seconds "until equal". Scores are those of the saved 8-bit pictures,
-alike for both. What a peer rendered stays in --cache, so that an interrupted run goes on; such
-rows are not `interleaved`.
+renders them together, as it is meant to be used: with others of the layer in a full batch, whose
+cost they share evenly. It does so at the peer's size and at the sizes that it chooses itself
+("auto"). It also renders them with fewer and with more steps: the fewest whose picture scores no
+less than the peer's are the passes and seconds "until equal". Scores are those of the saved 8-bit
+pictures, alike for both. What a peer rendered stays in --cache, so that an interrupted run goes
+on; such rows are not `interleaved`.
 """
 
 import argparse
@@ -167,13 +167,13 @@ def rendered_by_featviz(
     size: int | str,
     steps: int,
 ) -> dict[Target, Rendered]:
-    """Our side: units of a network in one call; the costs are shared evenly."""
+    """Our side: units of a layer in one call; the costs are shared evenly."""
     recipes = [
         default_recipe(network, featviz.Channel(t.layer, t.channel), size=size, steps=steps)
         for t in targets
     ]
-    whole = {each.digest: each for each in (*recipes, *beside(network, recipes, options.device))}
-    slots = options.slots or default_slots(whole.values(), options.device)
+    whole = [*recipes, *beside(network, recipes, options.device)]
+    slots = options.slots or default_slots(whole, options.device)
     how = execution(
         slots=min(slots, len(whole)),
         device=options.device,
@@ -181,7 +181,7 @@ def rendered_by_featviz(
         weights=network.weights,
     )
     wall, cpu = time.perf_counter(), time.process_time()
-    made = {each.recipe.digest: each for each in render_each(network, whole.values(), how)}
+    made = {each.recipe.digest: each for each in render_each(network, whole, how)}
     cpu_s = (time.process_time() - cpu) / len(whole)
     wall_s = (time.perf_counter() - wall) / len(whole)
     folder = options.cache / f"featviz-{size}-{steps}"
@@ -195,16 +195,14 @@ def rendered_by_featviz(
 
 
 def beside(network: Network, recipes: Sequence[Recipe], device: str) -> list[Recipe]:
-    """On CUDA, which a few units leave idle: others of their layers that fill a batch."""
-    if not device.startswith("cuda"):
-        return []
-    layers = {recipe.objective.layers[0]: recipe for recipe in recipes}
-    most = DEFAULT_SLOTS["cuda"]
-    return [
-        replace(recipe, objective=1 * featviz.Channel(layer, channel))
-        for layer, recipe in layers.items()
-        for channel in range(min(network.layer(layer).channels, most - len(recipes)))
-    ]
+    """Others of the same layer, so that the device has as full a batch as an atlas gives it."""
+    layer, most = recipes[0].objective.layers[0], DEFAULT_SLOTS[device.partition(":")[0]]
+    others = (
+        replace(recipes[0], objective=1 * featviz.Channel(layer, channel))
+        for channel in range(network.layer(layer).channels)
+    )
+    asked = {recipe.digest for recipe in recipes}
+    return [each for each in others if each.digest not in asked][: most - len(recipes)]
 
 
 def _row(judge: Judge, turn: Turn) -> dict[str, Any]:
