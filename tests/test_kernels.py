@@ -13,11 +13,13 @@ from featviz.engine.operations import MaxPool
 from featviz.engine.recipe import Adam
 from featviz.engine.redirect import redirected
 from featviz.image.color import RGB_FROM_DECORRELATED, rgb_from_decorrelated
+from featviz.image.fourier import decoded
 from featviz.image.warp import Fill, Reflect, compose, resample, rotation, scaling, translation
 from featviz.kernels.ascent import ascend
-from featviz.kernels.decoding import hartley_from_half, squashed, unsquashed
+from featviz.kernels.decoding import squashed, unsquashed
 from featviz.kernels.input import given, taken
 from featviz.kernels.layout import by_pixel
+from featviz.kernels.pairs import paired, unpaired
 from featviz.kernels.pooling import Window, pooled, unpooled
 from featviz.kernels.rectifier import rectified_gradient, rectify_
 from featviz.kernels.response import normalized, normalized_gradient
@@ -165,7 +167,7 @@ def test_response_normalization_is_torchs(
     result, slopes = normalized(maps, size, alpha / size, beta, k)
     assert torch.allclose(result.double(), work(maps.double()), atol=1e-5)
     coming = random(*maps.shape, seed=1)
-    found = normalized_gradient(coming, maps, slopes, size, alpha / size, beta, k)
+    found = normalized_gradient(coming, maps, slopes, size, alpha / size, beta)
     assert torch.allclose(found.double(), gradient_of(work, maps, coming), atol=1e-5)
 
 
@@ -197,12 +199,22 @@ def test_an_ascent_is_torchs_adam() -> None:
     assert torch.equal(mine[2], start[2])
 
 
-@pytest.mark.parametrize("size", [(6, 8), (5, 7), (1, 4), (4, 1)])
-def test_hartleys_half_becomes_the_whole(size: tuple[int, int]) -> None:
-    planes = random(2, 3, *size)
-    whole = torch.fft.fft2(planes.double(), norm="ortho")
-    found = hartley_from_half(torch.fft.rfft2(planes), size[1])
-    assert torch.allclose(found.double(), whole.real - whole.imag, atol=1e-5)
+@pytest.mark.parametrize("size", [(6, 8), (5, 7), (1, 4), (4, 1), (24, 50)])
+@pytest.mark.parametrize("mixes", [False, True])
+def test_spectra_are_decoded_as_torch_does(size: tuple[int, int], mixes: bool) -> None:  # noqa: FBT001
+    coefficients, coming = random(2, 3, *size), random(2, 3, *size, seed=1)
+    gain = random(*size, seed=2).abs()
+
+    def work(each: Tensor) -> Tensor:
+        whole = torch.fft.fft2(each * gain, norm="ortho")
+        planes = whole.real - whole.imag
+        return (rgb_from_decorrelated(planes) if mixes else planes).sigmoid()
+
+    coefficients.requires_grad_()
+    found = decoded(coefficients, gain, RGB_FROM_DECORRELATED if mixes else None)
+    assert torch.allclose(found.double(), work(coefficients.detach().double()), atol=1e-5)
+    (back,) = torch.autograd.grad(found, coefficients, coming)
+    assert torch.allclose(back.double(), gradient_of(work, coefficients, coming), atol=1e-5)
 
 
 @pytest.mark.parametrize("mixes", [False, True])
@@ -278,3 +290,15 @@ def test_maps_of_another_order_are_copied_and_slices_are_not() -> None:
     assert by_pixel(maps[:, 1:4]).data_ptr() == maps[:, 1:4].data_ptr()
     assert by_pixel(maps.contiguous()).is_contiguous(memory_format=LAST)
     assert by_pixel(maps[..., 1:]).is_contiguous(memory_format=LAST)
+
+
+def test_pairs_of_pixels_are_pixel_shuffles() -> None:
+    values = random(2, 3, 6, 10)
+    inner = functional.pixel_unshuffle(values, 2)
+    result = paired(values, 16, (1, 2), (0, 3))
+    expected = functional.pad(inner, (2, 3, 1, 0, 0, 4))
+    assert torch.equal(result, expected)
+    assert result.is_contiguous(memory_format=LAST)
+    back = unpaired(result, 3, (1, 2), (6, 10))
+    assert torch.equal(back, values)
+    assert back.is_contiguous(memory_format=LAST)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featviz.engine.algebra import Objective, Own, OwnValue, Term, check_number, short
-from featviz.engine.seen import IMAGE, Grid, Maps, Seen
+from featviz.engine.seen import IMAGE, Grid, Seen
 from featviz.errors import DoesNotFit, OutOfRange
 from featviz.network.network import Network
 from featviz.shapes import PerImage
@@ -67,7 +67,7 @@ class Channel(OfLayer):
 
     def evaluate(self, seen: Seen, own: Own) -> PerImage:
         (channels,) = own
-        return _rows_of(seen.read(self.layer), channels).mean(dim=1)
+        return seen.read(self.layer).at(channels).mean(dim=1)
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,7 @@ class Neuron(OfLayer):
 
     def evaluate(self, seen: Seen, own: Own) -> PerImage:
         channels, places = own
-        values = seen.read(self.layer).values
-        return values[torch.arange(len(values), device=values.device), channels, places]
+        return seen.read(self.layer).at(channels, places)
 
 
 @dataclass(frozen=True)
@@ -345,12 +344,6 @@ def title(objective: Objective) -> str:
         is_center = isinstance(term.row, str) or isinstance(term.column, str)
         place = "center" if is_center else (int(term.row), int(term.column))
     return f"{'-' if weight < 0 else ''}{Unit(layer, term.channel, read, place)}"
-
-
-def _rows_of(maps: Maps, channels: Tensor) -> Tensor:
-    """Each row's own channel, (batch, site): one gather, whatever the rows want."""
-    values = maps.values
-    return values[torch.arange(len(values), device=values.device), channels]
 
 
 def _dot_cosine(values: Tensor, vectors: Tensor, power: float) -> Tensor:

@@ -117,6 +117,7 @@ class _Folded:
     """
 
     kernel: Tensor
+    colors: int
     padding: tuple[int, int]
     skipped: tuple[int, int]
 
@@ -135,7 +136,9 @@ class _Folded:
                 right, odd_column = divmod(column - padding[1], 2)
                 place = (spans[0][1] - down, spans[1][1] - right)
                 kernel[:, odd_row, odd_column, :, place[0], place[1]] = weight[..., row, column].T
-        flat = kernel.flatten(0, 2).contiguous(memory_format=torch.channels_last)
+        flat = kernel.flatten(0, 2)
+        if usable(weight):
+            flat = functional.pad(flat, (0, 0, 0, 0, 0, 0, 0, -len(flat) % _EVEN))
         missing = [
             -((2 * pad - size) // 2 + 1)  # outputs fewer than half the input's pixels
             for size, pad in zip(weight.shape[2:], padding, strict=True)
@@ -145,10 +148,15 @@ class _Folded:
             for (lowest, highest), less in zip(spans, missing, strict=True)
         ]
         skipped = [pad - highest for pad, (_, highest) in zip(pads, spans, strict=True)]
-        return cls(flat, (pads[0], pads[1]), (skipped[0], skipped[1]))
+        laid_out = flat.contiguous(memory_format=torch.channels_last)
+        return cls(laid_out, colors, (pads[0], pads[1]), (skipped[0], skipped[1]))
 
     def __call__(self, gradient: Tensor, rows: int, columns: int) -> Tensor:
         spread = functional.conv2d(gradient, self.kernel, padding=self.padding)
+        if usable(spread):
+            from featviz.kernels.pairs import unpaired
+
+            return unpaired(spread, self.colors, self.skipped, (rows, columns))
         down, right = self.skipped
         cut = spread[:, :, down : down + rows // 2, right : right + columns // 2]
         return functional.pixel_shuffle(cut, 2)
@@ -195,6 +203,11 @@ class _Unfolded:
 
     def __call__(self, values: Tensor) -> Tensor:
         batch, colors, rows, columns = values.shape
+        if usable(values):
+            from featviz.kernels.pairs import paired
+
+            room = paired(values, self.kernel.shape[1], self.before, self.after)
+            return functional.conv2d(room, self.kernel, self.bias)
         (top, left), (bottom, right) = self.before, self.after
         rows, columns = rows // 2, columns // 2
         shape = (batch, self.kernel.shape[1], top + rows + bottom, left + columns + right)
@@ -280,8 +293,8 @@ class _FusedResponse(torch.autograd.Function):
     ) -> Tensor:
         from featviz.kernels.response import normalized
 
-        ctx.settings = size, weight, beta, k
-        result, slopes = normalized(values, *ctx.settings)
+        ctx.settings = size, weight, beta
+        result, slopes = normalized(values, size, weight, beta, k)
         ctx.save_for_backward(values, slopes)
         return result
 

@@ -68,7 +68,7 @@ def _guarded(seen: Seen, reads: Sequence[str], is_mine: Tensor) -> Seen:
     layers = [layer for layer in reads if layer != IMAGE]
     return replace(
         seen,
-        maps={each: replace(m := seen.maps[each], values=guard(m.values)) for each in layers},
+        maps={each: replace(m := seen.maps[each], given=guard(m.given)) for each in layers},
         raw={each: guard(seen.raw[each]) for each in layers},
         images=guard(seen.images),
     )

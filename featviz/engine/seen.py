@@ -36,10 +36,23 @@ class Grid:
 
 @dataclass(frozen=True)
 class Maps:
-    """A layer's values with its sites flattened: (batch, channel, site)."""
+    """A layer's values with its sites flattened, as the network gave them; what is read of them
+    is at least float32, whatever the network's dtype."""
 
-    values: Float[Tensor, "batch channel site"]
+    given: Float[Tensor, "batch channel site"]
     grid: Grid
+
+    @property
+    def values(self) -> Float[Tensor, "batch channel site"]:
+        """All of them."""
+        return _exact(self.given)
+
+    def at(self, channels: Tensor, sites: Tensor | None = None) -> Tensor:
+        """Each row's own channel, (batch, site), or its neuron there, (batch): one gather,
+        whatever the rows want, and nothing but what they want is converted."""
+        rows = torch.arange(len(self.given), device=self.given.device)
+        chosen = (rows, channels) if sites is None else (rows, channels, sites)
+        return _exact(self.given[chosen])
 
 
 @dataclass(frozen=True)
@@ -77,11 +90,14 @@ def grid_of(layer: Layer) -> Grid:
 def see(
     recorded: Mapping[str, Tensor], layers: Mapping[str, Layer], images: Images, *, count: int = 1
 ) -> Seen:
-    """Recorded activations as maps; each becomes at least float32, whatever the network's dtype."""
+    """Recorded activations as maps."""
     maps = {}
     for key, values in recorded.items():
         layer = layers[key]
         first = values.movedim(layer.channel_dim, 1) if values.ndim > 2 else values.unsqueeze(-1)
-        flat = first.flatten(2)
-        maps[key] = Maps(flat.to(torch.promote_types(flat.dtype, torch.float32)), grid_of(layer))
+        maps[key] = Maps(first.flatten(2), grid_of(layer))
     return Seen(maps, recorded, images, count)
+
+
+def _exact(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -16,8 +16,10 @@ from featviz.image.color import (
     decorrelated_from_rgb,
     images_from_planes,
 )
+from featviz.image.fourier import decoded
 from featviz.image.seeds import normal
 from featviz.image.spectrum import hartley, pink_gain
+from featviz.kernels import usable
 from featviz.shapes import Images, Seeds
 
 Color = Literal["decorrelated", "plain"]
@@ -120,7 +122,13 @@ class Fourier(Parameterization):
 
     def decode(self, parameters: Parameters) -> Images:
         """Gain, transform, color and sigmoid; one transform for the whole batch."""
-        return _images_from_planes(hartley(parameters * self._gain(parameters)), self.color)
+        gain = self._gain(parameters)
+        if not usable(parameters):
+            return _images_from_planes(hartley(parameters * gain), self.color)
+        _check_channels(parameters.shape[1], self.color)
+        return decoded(
+            parameters, gain, RGB_FROM_DECORRELATED if self.color == "decorrelated" else None
+        )
 
     def encode(self, images: Images) -> Parameters:
         """The inverse of `decode`."""

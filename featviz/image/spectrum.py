@@ -7,8 +7,6 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from featviz.kernels import usable
-
 Spectrum = Float64[Tensor, "row column"]
 """One number for each frequency of the full plane, numpy's fftfreq order, on the host."""
 
@@ -75,10 +73,6 @@ class _Hartley(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, planes: Planes) -> Planes:  # noqa: ARG004 torch's signature
         columns = planes.shape[-1]
-        if usable(planes):
-            from featviz.kernels.decoding import hartley_from_half
-
-            return hartley_from_half(torch.fft.rfft2(planes), columns)
         half = torch.fft.rfft2(planes, norm="ortho")
         kept = columns // 2 + 1
         result = planes.new_empty(half.shape[:-1] + planes.shape[-1:])

@@ -1,4 +1,4 @@
-"""From half a spectrum to Hartley coefficients, and from planes to colors and back."""
+"""Between coefficients, half spectra, planes and colors, each way in as few passes as may be."""
 
 # pyright: reportCallIssue=false
 
@@ -15,15 +15,41 @@ Matrix = tuple[tuple[float, ...], ...]
 _IDENTITY: Matrix = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
-def hartley_from_half(half: Tensor, columns: int) -> Tensor:
-    """Real minus imaginary part of a full spectrum whose left half (an rfft2) is given, over the
-    root of its size."""
+def times_gain(coefficients: Tensor, gain: Tensor) -> Tensor:
+    """Planes times one plane, which is float32."""
+    coefficients = coefficients.contiguous()
+    result = torch.empty_like(coefficients)
+    plane = gain.numel()
+    _gain[grid(coefficients.numel() // plane, plane)](
+        coefficients, gain.contiguous(), result, plane, BLOCK
+    )
+    return result
+
+
+def coefficients_from_half(half: Tensor, columns: int, gain: Tensor) -> Tensor:
+    """The gain times the Hartley transform of planes whose rfft2 is given: real minus imaginary
+    part of the full spectrum, over the root of its size."""
     half = torch.view_as_real(half.contiguous())
     *batch, rows, kept, _ = half.shape
     result = half.new_empty(*batch, rows, columns)
     planes, scale = result[..., 0, 0].numel(), (rows * columns) ** -0.5
-    blocks = -(-rows * columns // BLOCK)
-    _hartley[(planes, blocks)](half, result, scale, rows, columns, kept, BLOCK)
+    _coefficients[grid(planes, rows * columns)](
+        *(half, gain.contiguous(), result, scale, rows, columns, kept, BLOCK)
+    )
+    return result
+
+
+def images_from_half(half: Tensor, columns: int, matrix: Matrix | None) -> Tensor:
+    """`squashed` of the Hartley transform of planes whose rfft2 is given."""
+    half = torch.view_as_real(half.contiguous())
+    *batch, rows, kept, _ = half.shape
+    result = half.new_empty(*batch, rows, columns)
+    scale, images = (rows * columns) ** -0.5, result[..., 0, 0].numel()
+    images //= 1 if matrix is None else 3
+    _images[grid(images, rows * columns)](
+        *(half, result, scale, rows, columns, kept),
+        *(*_weights(matrix), matrix is not None, BLOCK),
+    )
     return result
 
 
@@ -48,28 +74,100 @@ def _colors(
         batch, plane = 1, given.numel()
     else:
         batch, plane = given.shape[:-3].numel(), given.shape[-2:].numel()
-    weights = [value for row in matrix or _IDENTITY for value in row]
     _color[grid(batch, plane)](
-        *(given, images, result, plane, *weights, matrix is not None, is_back, BLOCK)
+        *(given, images, result, plane, *_weights(matrix), matrix is not None, is_back, BLOCK)
     )
     return result
 
 
+def _weights(matrix: Matrix | None) -> list[float]:
+    return [value for row in matrix or _IDENTITY for value in row]
+
+
 @triton.jit
 @no_type_check
-def _hartley(half, result, scale, rows, columns, kept, BLOCK: tl.constexpr):
-    plane = tl.program_id(0).to(tl.int64)
-    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    is_there = at < rows * columns
+def _gain(coefficients, gain, result, plane, BLOCK: tl.constexpr):
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    is_there = place < plane
+    at = tl.program_id(1).to(tl.int64) * plane + place
+    value = tl.load(coefficients + at, mask=is_there, other=0.0)
+    value *= tl.load(gain + place, mask=is_there, other=0.0)
+    tl.store(result + at, value, mask=is_there)
+
+
+@triton.jit
+@no_type_check
+def _place(at, rows, columns, kept):
+    """Where in half a spectrum the numbers of the full one's places lie, and whether they are
+    conjugates: F(-k) is that of F(k)."""
     row, column = at // columns, at % columns
-    is_mirrored = column >= kept  # F(-k) is the conjugate of F(k)
+    is_mirrored = column >= kept
     row = tl.where(is_mirrored & (row > 0), rows - row, row)
     column = tl.where(is_mirrored, columns - column, column)
-    offset = 2 * (plane * rows * kept + row * kept + column)
-    real = tl.load(half + offset, mask=is_there, other=0.0)
-    imaginary = tl.load(half + offset + 1, mask=is_there, other=0.0)
-    value = scale * tl.where(is_mirrored, real + imaginary, real - imaginary)
+    return 2 * (row * kept + column), is_mirrored
+
+
+@triton.jit
+@no_type_check
+def _hartley(half, place, is_mirrored, is_there):
+    real = tl.load(half + place, mask=is_there, other=0.0)
+    imaginary = tl.load(half + place + 1, mask=is_there, other=0.0)
+    return tl.where(is_mirrored, real + imaginary, real - imaginary)
+
+
+@triton.jit
+@no_type_check
+def _coefficients(half, gain, result, scale, rows, columns, kept, BLOCK: tl.constexpr):
+    plane = tl.program_id(1).to(tl.int64)
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    is_there = at < rows * columns
+    place, is_mirrored = _place(at, rows, columns, kept)
+    value = _hartley(half + 2 * plane * rows * kept, place, is_mirrored, is_there)
+    value *= scale * tl.load(gain + at, mask=is_there, other=0.0)
     tl.store(result + plane * rows * columns + at, value, mask=is_there)
+
+
+@triton.jit
+@no_type_check
+def _images(
+    half,
+    result,
+    scale,
+    rows,
+    columns,
+    kept,
+    a,
+    b,
+    c,
+    d,
+    e,
+    f,
+    g,
+    h,
+    i,
+    MIXES: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    image = tl.program_id(1).to(tl.int64)
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    plane, size = rows * columns, 2 * rows * kept
+    is_there = at < plane
+    place, is_mirrored = _place(at, rows, columns, kept)
+    if MIXES:
+        half += image * 3 * size
+        first = scale * _hartley(half, place, is_mirrored, is_there)
+        second = scale * _hartley(half + size, place, is_mirrored, is_there)
+        third = scale * _hartley(half + 2 * size, place, is_mirrored, is_there)
+        red = first * a + second * b + third * c
+        green = first * d + second * e + third * f
+        blue = first * g + second * h + third * i
+        at += image * 3 * plane
+        tl.store(result + at, 1 / (1 + tl.exp(-red)), mask=is_there)
+        tl.store(result + at + plane, 1 / (1 + tl.exp(-green)), mask=is_there)
+        tl.store(result + at + 2 * plane, 1 / (1 + tl.exp(-blue)), mask=is_there)
+    else:
+        value = scale * _hartley(half + image * size, place, is_mirrored, is_there)
+        tl.store(result + image * plane + at, 1 / (1 + tl.exp(-value)), mask=is_there)
 
 
 @triton.jit

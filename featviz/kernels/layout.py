@@ -33,9 +33,9 @@ def pixel_stride(maps: Tensor) -> int:
     return maps.stride(2) if rows > 1 else maps.shape[1]
 
 
-def like_by_pixel(maps: Tensor, rows: int, columns: int) -> Tensor:
+def like_by_pixel(maps: Tensor, rows: int, columns: int, channels: int | None = None) -> Tensor:
     """Room for maps of another size, dense, by pixel."""
-    shape = (*maps.shape[:2], rows, columns)
+    shape = (len(maps), maps.shape[1] if channels is None else channels, rows, columns)
     return torch.empty(
         shape, dtype=maps.dtype, device=maps.device, memory_format=torch.channels_last
     )

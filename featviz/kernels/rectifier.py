@@ -12,6 +12,9 @@ from torch import Tensor
 from featviz.kernels.layout import by_pixel, is_by_pixel, like_by_pixel, pixel_stride, tile, tiles
 from featviz.shapes import Flags
 
+_SHARES = 8
+"""Programs that redirect a picture's gradient; most pictures need none of them."""
+
 
 def rectify_(values: Tensor, bias: Tensor, bounds: tuple[float, float]) -> None:
     """Adds to maps, which are `is_by_pixel`, a channel's bias and holds them between bounds.
@@ -57,7 +60,7 @@ def rectified_gradient(
     where = tiles(images, height * width, channels)
     _rectify[where](*maps, *sizes, *bounds, rows is not None, *tile(channels))
     if rows is not None:
-        _redirect[where](*maps, rows, *sizes, *bounds, *tile(channels))
+        _redirect[(_SHARES, images)](*maps, rows, *sizes, *bounds, *tile(channels))
     return passed.reshape(shape)
 
 
@@ -145,16 +148,19 @@ def _redirect(
     TALL: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    image = tl.program_id(2).to(tl.int64)
+    image = tl.program_id(1).to(tl.int64)
     is_blocked = (tl.load(stirs + image) == 0) & tl.load(rows + image).to(tl.int1)
     if is_blocked:
-        pixel = tl.program_id(0) * TALL + tl.arange(0, TALL)[:, None]
-        channel = tl.program_id(1) * WIDE + tl.arange(0, WIDE)[None, :]
-        is_there = (pixel < pixels) & (channel < channels)
-        at = result + image * result_image + pixel * result_stride + channel
-        value = tl.load(at, mask=is_there, other=0.0).to(tl.float32)
-        at = gradient + image * gradient_image + pixel * gradient_stride + channel
-        coming = tl.load(at, mask=is_there, other=0.0)
-        is_outward = ((value <= low) & (coming < 0)) | ((value >= high) & (coming > 0))
-        at = passed + image * passed_image + pixel * passed_stride + channel
-        tl.store(at, tl.where(is_outward, 0.0, coming), mask=is_there)
+        across = (channels + WIDE - 1) // WIDE
+        blocks = across * ((pixels + TALL - 1) // TALL)
+        for block in range(tl.program_id(0), blocks, tl.num_programs(0)):
+            pixel = block // across * TALL + tl.arange(0, TALL)[:, None]
+            channel = block % across * WIDE + tl.arange(0, WIDE)[None, :]
+            is_there = (pixel < pixels) & (channel < channels)
+            at = result + image * result_image + pixel * result_stride + channel
+            value = tl.load(at, mask=is_there, other=0.0).to(tl.float32)
+            at = gradient + image * gradient_image + pixel * gradient_stride + channel
+            coming = tl.load(at, mask=is_there, other=0.0)
+            is_outward = ((value <= low) & (coming < 0)) | ((value >= high) & (coming > 0))
+            at = passed + image * passed_image + pixel * passed_stride + channel
+            tl.store(at, tl.where(is_outward, 0.0, coming), mask=is_there)

@@ -26,9 +26,10 @@ def normalized(maps: Tensor, size: int, weight: float, beta: float, k: float) ->
 
 
 def normalized_gradient(
-    gradient: Tensor, maps: Tensor, slopes: Tensor, size: int, weight: float, beta: float, k: float
+    gradient: Tensor, maps: Tensor, slopes: Tensor, size: int, weight: float, beta: float
 ) -> Tensor:
-    """The gradient at the maps; `slopes` is the second result of `normalized`."""
+    """The gradient at the maps; `slopes` is the second result of `normalized`, which also tells
+    the base."""
     gradient, maps = by_pixel(gradient), by_pixel(maps)
     images, channels, rows, columns = maps.shape
     result = like_by_pixel(maps, rows, columns)
@@ -36,7 +37,7 @@ def normalized_gradient(
     _back[where](
         *(gradient, maps, slopes, result, gradient.stride(0), pixel_stride(gradient)),
         *(maps.stride(0), pixel_stride(maps), rows * columns, channels),
-        *(weight, beta, k, size, tall, wide),
+        *(weight, beta, size, tall, wide),
     )
     return result
 
@@ -92,7 +93,6 @@ def _back(
     channels,
     weight,
     beta,
-    k,
     SIZE: tl.constexpr,
     TALL: tl.constexpr,
     WIDE: tl.constexpr,
@@ -104,21 +104,18 @@ def _back(
     start = maps + image * image_stride + pixel * stride
     from_above = gradient + image * gradient_image + pixel * gradient_stride
     dense = (image * pixels + pixel) * channels
-    total = tl.zeros((TALL, WIDE), tl.float32)
-    through = tl.zeros((TALL, WIDE), tl.float32)
-    for step in tl.static_range(SIZE):
-        near = channel + step - SIZE // 2
-        is_inside = is_there & (near >= 0) & (near < channels)
-        beside = tl.load(start + near, mask=is_inside, other=0.0).to(tl.float32)
-        total += beside * beside
-        reader = channel - step + SIZE // 2  # whose window has this channel
-        is_inside = is_there & (reader >= 0) & (reader < channels)
-        coming = tl.load(from_above + reader, mask=is_inside, other=0.0).to(tl.float32)
-        beside = tl.load(start + reader, mask=is_inside, other=0.0).to(tl.float32)
-        slope = tl.load(slopes + dense + reader, mask=is_inside, other=0.0).to(tl.float32)
-        through += coming * beside * slope
     value = tl.load(start + channel, mask=is_there, other=0.0).to(tl.float32)
     coming = tl.load(from_above + channel, mask=is_there, other=0.0).to(tl.float32)
-    slope = tl.load(slopes + dense + channel, mask=is_there, other=0.0).to(tl.float32)
-    going = coming * slope * (k + weight * total) - 2 * beta * weight * value * through
+    slope = tl.load(slopes + dense + channel, mask=is_there, other=1.0).to(tl.float32)
+    direct = coming * tl.exp2(tl.log2(slope) * (beta / (beta + 1)))
+    through = coming * value * slope
+    for step in tl.static_range(SIZE):
+        if step != SIZE // 2:
+            reader = channel - step + SIZE // 2  # whose window has this channel
+            is_inside = is_there & (reader >= 0) & (reader < channels)
+            coming = tl.load(from_above + reader, mask=is_inside, other=0.0).to(tl.float32)
+            beside = tl.load(start + reader, mask=is_inside, other=0.0).to(tl.float32)
+            slope = tl.load(slopes + dense + reader, mask=is_inside, other=0.0).to(tl.float32)
+            through += coming * beside * slope
+    going = direct - 2 * beta * weight * value * through
     tl.store(result + dense + channel, going.to(result.dtype.element_ty), mask=is_there)

@@ -9,8 +9,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-PIXELS, CHANNELS = 128, 4
-"""Of a picture, that a program handles."""
+PIXELS = 256
+"""Of a picture, that a program of the way there handles."""
+TALL, WIDE = 8, 32
+"""Rows and columns that a program of the way back handles."""
+PLANES = 3
+"""Channels that it handles."""
 SLACK_PX = 0.01
 """By which rounding might move a position."""
 
@@ -19,9 +23,9 @@ def sampled(images: Tensor, affine: Tensor, rows: int, columns: int, *, reflects
     """Pictures of the given size read where `affine` says; `reflects` as in `gathered`."""
     count, channels, in_rows, in_columns = images.shape
     result = images.new_empty(count, channels, rows, columns)
-    _sample[(-(-rows * columns // PIXELS), -(-channels // CHANNELS), count)](
+    _sample[(-(-rows * columns // PIXELS), count)](
         *(images.contiguous(), affine.contiguous(), result, channels),
-        *(rows, columns, in_rows, in_columns, reflects, PIXELS, CHANNELS),
+        *(rows, columns, in_rows, in_columns, reflects, PIXELS),
     )
     return result
 
@@ -33,11 +37,10 @@ def gathered(gradient: Tensor, affine: Tensor, size: tuple[int, int], *, reflect
     """
     images, channels, rows, columns = gradient.shape
     result = gradient.new_empty(images, channels, *size)
-    blocks = -(-size[0] * size[1] // PIXELS)
-    _gather[(blocks, -(-channels // CHANNELS), images)](
+    tiles = -(-size[0] // TALL) * -(-size[1] // WIDE)
+    _gather[(tiles, -(-channels // PLANES), images)](
         *(gradient.contiguous(), affine.contiguous(), result, channels),
-        *(rows, columns, *size, reflects, SLACK_PX, PIXELS, CHANNELS),
-        num_warps=1,
+        *(rows, columns, *size, reflects, SLACK_PX, TALL, WIDE),
     )
     return result
 
@@ -55,13 +58,10 @@ def _sample(
     in_columns,
     REFLECTS: tl.constexpr,
     PIXELS: tl.constexpr,
-    CHANNELS: tl.constexpr,
 ):
-    image = tl.program_id(2).to(tl.int64)
+    image = tl.program_id(1).to(tl.int64)
     at = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
     is_there = at < rows * columns
-    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)[None, :]
-    plane = image * channels + channel
     row, column = at // columns, at % columns
     numbers = affine + image * 6
     y = tl.load(numbers) * row + tl.load(numbers + 1) * column + tl.load(numbers + 2)
@@ -72,22 +72,29 @@ def _sample(
         y = tl.minimum(tl.maximum(tl.minimum(y, 2 * in_rows - y) - 0.5, 0.0), in_rows - 1.0)
         x = tl.minimum(tl.maximum(tl.minimum(x, 2 * in_columns - x) - 0.5, 0.0), in_columns - 1.0)
     top, left = tl.floor(y), tl.floor(x)
-    total = tl.zeros((PIXELS, CHANNELS), tl.float32)
-    for down in tl.static_range(2):
-        for right in tl.static_range(2):
-            in_row, in_column = top + down, left + right
-            weight = (1 - tl.abs(y - in_row)) * (1 - tl.abs(x - in_column))
-            is_inside = is_there & (in_row >= 0) & (in_row < in_rows)
-            is_inside = is_inside & (in_column >= 0) & (in_column < in_columns)
-            pixel = in_row.to(tl.int32) * in_columns + in_column.to(tl.int32)
-            value = tl.load(
-                images + plane * in_rows * in_columns + pixel[:, None],
-                mask=is_inside[:, None] & (channel < channels),
-                other=0.0,
-            )
-            total += weight[:, None] * value
-    offset = plane * rows * columns + at[:, None]
-    tl.store(result + offset, total, mask=is_there[:, None] & (channel < channels))
+    below, beyond = y - top, x - left
+    is_top = is_there & (top >= 0) & (top < in_rows)
+    is_bottom = is_there & (top >= -1) & (top < in_rows - 1)
+    is_left = (left >= 0) & (left < in_columns)
+    is_right = (left >= -1) & (left < in_columns - 1)
+    pixel = top.to(tl.int32) * in_columns + left.to(tl.int32)
+    for channel in range(channels):
+        plane = images + (image * channels + channel) * in_rows * in_columns
+        total = (1 - below) * (1 - beyond) * tl.load(plane + pixel, is_top & is_left, 0.0)
+        total += (1 - below) * beyond * tl.load(plane + pixel + 1, is_top & is_right, 0.0)
+        plane += in_columns
+        total += below * (1 - beyond) * tl.load(plane + pixel, is_bottom & is_left, 0.0)
+        total += below * beyond * tl.load(plane + pixel + 1, is_bottom & is_right, 0.0)
+        tl.store(result + (image * channels + channel) * rows * columns + at, total, is_there)
+
+
+@triton.jit
+@no_type_check
+def _reach(first_y, last_y, first_x, last_x, per_y, per_x, reach):
+    """The lowest and highest output position that may read from a rectangle of the input."""
+    low = tl.minimum(per_y * first_y, per_y * last_y) + tl.minimum(per_x * first_x, per_x * last_x)
+    high = tl.maximum(per_y * first_y, per_y * last_y) + tl.maximum(per_x * first_x, per_x * last_x)
+    return low - reach, high + reach
 
 
 @triton.jit
@@ -103,8 +110,8 @@ def _gather(
     in_columns,
     REFLECTS: tl.constexpr,
     SLACK: tl.constexpr,
-    PIXELS: tl.constexpr,
-    CHANNELS: tl.constexpr,
+    TALL: tl.constexpr,
+    WIDE: tl.constexpr,
 ):
     image = tl.program_id(2).to(tl.int64)
     a = tl.load(affine + image * 6)
@@ -114,54 +121,71 @@ def _gather(
     d = tl.load(affine + image * 6 + 4)
     right = tl.load(affine + image * 6 + 5)
     determinant = a * d - b * c
-    at = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
-    is_there = at < in_rows * in_columns
-    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)[None, :]
-    plane = image * channels + channel
+    across = (in_columns + WIDE - 1) // WIDE
+    top, left = (tl.program_id(0) // across) * TALL, (tl.program_id(0) % across) * WIDE
+    bottom = tl.minimum(top + TALL, in_rows) - 1
+    far = tl.minimum(left + WIDE, in_columns) - 1
+    place = tl.arange(0, TALL * WIDE)
+    row, column = top + place // WIDE, left + place % WIDE
+    is_there = (row < in_rows) & (column < in_columns)
+    channel = tl.program_id(1) * 3
+    first_plane = gradient + (image * channels + channel) * rows * columns
+    second_plane, third_plane = first_plane + rows * columns, first_plane + 2 * rows * columns
+    has_second, has_third = channel + 1 < channels, channel + 2 < channels
     # An input pixel is read from within one pixel around it: a parallelogram of the output.
-    row_reach = (tl.abs(d) + tl.abs(b)) / tl.abs(determinant)
-    column_reach = (tl.abs(c) + tl.abs(a)) / tl.abs(determinant)
-    high = tl.minimum(tl.floor(2 * row_reach + 2 * SLACK) + 1, rows + 1.0).to(tl.int32)
-    wide = tl.minimum(tl.floor(2 * column_reach + 2 * SLACK) + 1, columns + 1.0).to(tl.int32)
+    row_reach = (tl.abs(d) + tl.abs(b)) / tl.abs(determinant) + SLACK
+    column_reach = (tl.abs(c) + tl.abs(a)) / tl.abs(determinant) + SLACK
+    high = tl.minimum(tl.floor(2 * row_reach) + 1, rows + 1.0).to(tl.int32)
+    wide = tl.minimum(tl.floor(2 * column_reach) + 1, columns + 1.0).to(tl.int32)
     # Copies of the picture side by side, every other one mirrored, as far as positions go.
-    top = down + tl.minimum(a * (rows - 1), 0.0) + tl.minimum(b * (columns - 1), 0.0)
-    bottom = down + tl.maximum(a * (rows - 1), 0.0) + tl.maximum(b * (columns - 1), 0.0)
-    left = right + tl.minimum(c * (rows - 1), 0.0) + tl.minimum(d * (columns - 1), 0.0)
-    far = right + tl.maximum(c * (rows - 1), 0.0) + tl.maximum(d * (columns - 1), 0.0)
     first_row, last_row, first_column, last_column = 0, 0, 0, 0
     if REFLECTS:
-        first_row = tl.floor((top - 1) / in_rows).to(tl.int32)
-        last_row = tl.floor((bottom + 1) / in_rows).to(tl.int32)
-        first_column = tl.floor((left - 1) / in_columns).to(tl.int32)
-        last_column = tl.floor((far + 1) / in_columns).to(tl.int32)
-    row, column = at // in_columns, at % in_columns
-    total = tl.zeros((PIXELS, CHANNELS), tl.float32)
+        lowest, highest = _reach(0.0, rows - 1.0, 0.0, columns - 1.0, a, b, 1.0)
+        first_row = tl.floor((down + lowest) / in_rows).to(tl.int32)
+        last_row = tl.floor((down + highest) / in_rows).to(tl.int32)
+        lowest, highest = _reach(0.0, rows - 1.0, 0.0, columns - 1.0, c, d, 1.0)
+        first_column = tl.floor((right + lowest) / in_columns).to(tl.int32)
+        last_column = tl.floor((right + highest) / in_columns).to(tl.int32)
+    first = tl.zeros((TALL * WIDE,), tl.float32)
+    second, third = first, first
     for copy_row in range(first_row, last_row + 1):
-        y = tl.where(copy_row % 2 == 0, row, in_rows - 1 - row) + copy_row * in_rows
+        is_upright = copy_row % 2 == 0
+        start = copy_row * in_rows - down
+        y = start + tl.where(is_upright, row, in_rows - 1 - row)
+        first_y = start + tl.where(is_upright, top, in_rows - 1 - bottom)
+        last_y = start + tl.where(is_upright, bottom, in_rows - 1 - top)
         for copy_column in range(first_column, last_column + 1):
-            x = tl.where(copy_column % 2 == 0, column, in_columns - 1 - column)
-            x = x + copy_column * in_columns
-            across, along = y - down, x - right
-            from_row = tl.ceil((d * across - b * along) / determinant - row_reach - SLACK)
-            from_column = tl.ceil((a * along - c * across) / determinant - column_reach - SLACK)
-            is_near = is_there & (from_row + high > 0) & (from_row < rows)
-            is_near = is_near & (from_column + wide > 0) & (from_column < columns)
-            if tl.max(is_near.to(tl.int32), axis=0) > 0:
+            is_upright = copy_column % 2 == 0
+            start = copy_column * in_columns - right
+            x = start + tl.where(is_upright, column, in_columns - 1 - column)
+            first_x = start + tl.where(is_upright, left, in_columns - 1 - far)
+            last_x = start + tl.where(is_upright, far, in_columns - 1 - left)
+            per_y, per_x = d / determinant, -b / determinant
+            lowest, highest = _reach(first_y, last_y, first_x, last_x, per_y, per_x, row_reach)
+            is_near = (highest >= 0) & (lowest <= rows)
+            from_row = tl.ceil(per_y * y + per_x * x - row_reach)
+            per_y, per_x = -c / determinant, a / determinant
+            lowest, highest = _reach(first_y, last_y, first_x, last_x, per_y, per_x, column_reach)
+            is_near = is_near & (highest >= 0) & (lowest <= columns)
+            from_column = tl.ceil(per_y * y + per_x * x - column_reach)
+            if is_near:
+                above = a * from_row + b * from_column - y
+                before = c * from_row + d * from_column - x
                 for i in range(high):
-                    out_row = from_row + i
+                    out_row = from_row.to(tl.int32) + i
+                    is_row = is_there & (out_row >= 0) & (out_row < rows)
                     for j in range(wide):
-                        out_column = from_column + j
-                        tall = 1 - tl.abs(a * out_row + b * out_column + down - y)
-                        broad = 1 - tl.abs(c * out_row + d * out_column + right - x)
-                        weight = tl.maximum(tall, 0.0) * tl.maximum(broad, 0.0)
-                        is_read = is_near & (out_row >= 0) & (out_row < rows)
-                        is_read = is_read & (out_column >= 0) & (out_column < columns)
-                        pixel = out_row.to(tl.int32) * columns + out_column.to(tl.int32)
-                        value = tl.load(
-                            gradient + plane * rows * columns + pixel[:, None],
-                            mask=is_read[:, None] & (channel < channels),
-                            other=0.0,
-                        )
-                        total += weight[:, None] * value
-    offset = plane * in_rows * in_columns + at[:, None]
-    tl.store(result + offset, total, mask=is_there[:, None] & (channel < channels))
+                        out_column = from_column.to(tl.int32) + j
+                        tall = tl.maximum(1 - tl.abs(above + (a * i + b * j)), 0.0)
+                        broad = tl.maximum(1 - tl.abs(before + (c * i + d * j)), 0.0)
+                        weight = tall * broad
+                        is_read = is_row & (out_column >= 0) & (out_column < columns)
+                        pixel = out_row * columns + out_column
+                        first += weight * tl.load(first_plane + pixel, is_read, 0.0)
+                        is_second, is_third = is_read & has_second, is_read & has_third
+                        second += weight * tl.load(second_plane + pixel, is_second, 0.0)
+                        third += weight * tl.load(third_plane + pixel, is_third, 0.0)
+    at = result + (image * channels + channel) * in_rows * in_columns + row * in_columns + column
+    tl.store(at, first, is_there)
+    tl.store(at + in_rows * in_columns, second, is_there & has_second)
+    tl.store(at + 2 * in_rows * in_columns, third, is_there & has_third)
