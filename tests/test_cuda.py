@@ -1,5 +1,7 @@
 """What holds on a CUDA device: the definition, the bits of strangers, the plan in bfloat16."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from networks import Everything, network_of
@@ -10,6 +12,7 @@ from featviz.engine.objectives import Channel
 from featviz.engine.operations import Convolution
 from featviz.engine.optimize import optimize
 from featviz.engine.recipe import Recipe, default_recipe
+from featviz.engine.render import reproducible
 from featviz.engine.slots import optimize_batch
 from featviz.network.network import Network
 from featviz.network.zoo import load
@@ -18,6 +21,12 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _same_bits() -> Iterator[None]:
+    with reproducible():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +55,10 @@ def test_the_batched_loop_is_the_definition_on_a_cpu(
     done = optimize_batch(pooled.at("cuda", torch.float32), recipes)
     for row, recipe in enumerate(recipes):
         values = torch.stack([each.values for each in optimize(pooled, recipe)])[:-1, 0]
-        # Rounding of float32, which each step amplifies.
-        torch.testing.assert_close(done.course[:, row].cpu(), values, rtol=5e-3, atol=1e-5)
+        course = done.course[:, row].cpu()
+        torch.testing.assert_close(course[:2], values[:2], rtol=1e-3, atol=1e-6)
+        # Adam's first steps are as long where the gradient is rounding as anywhere.
+        torch.testing.assert_close(course, values, rtol=5e-2, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

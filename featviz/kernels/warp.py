@@ -11,7 +11,7 @@ from torch import Tensor
 
 PIXELS = 256
 """Of a picture, that a program of the way there handles."""
-TALL, WIDE = 8, 32
+TALL, WIDE = 16, 16
 """Rows and columns that a program of the way back handles."""
 PLANES = 3
 """Channels that it handles."""
@@ -90,11 +90,12 @@ def _sample(
 
 @triton.jit
 @no_type_check
-def _reach(first_y, last_y, first_x, last_x, per_y, per_x, reach):
-    """The lowest and highest output position that may read from a rectangle of the input."""
-    low = tl.minimum(per_y * first_y, per_y * last_y) + tl.minimum(per_x * first_x, per_x * last_x)
-    high = tl.maximum(per_y * first_y, per_y * last_y) + tl.maximum(per_x * first_x, per_x * last_x)
-    return low - reach, high + reach
+def _span(per_row, per_column, start, rows, columns):
+    """The lowest and highest coordinate from which an output of this size reads."""
+    by_row, by_column = per_row * (rows - 1), per_column * (columns - 1)
+    low = start + tl.minimum(by_row, 0.0) + tl.minimum(by_column, 0.0)
+    high = start + tl.maximum(by_row, 0.0) + tl.maximum(by_column, 0.0)
+    return low - 1, high + 1
 
 
 @triton.jit
@@ -137,54 +138,50 @@ def _gather(
     column_reach = (tl.abs(c) + tl.abs(a)) / tl.abs(determinant) + SLACK
     high = tl.minimum(tl.floor(2 * row_reach) + 1, rows + 1.0).to(tl.int32)
     wide = tl.minimum(tl.floor(2 * column_reach) + 1, columns + 1.0).to(tl.int32)
+    row_by_y, row_by_x = d / determinant, -b / determinant
+    column_by_y, column_by_x = -c / determinant, a / determinant
     # Copies of the picture side by side, every other one mirrored, as far as positions go.
+    lowest_y, highest_y = _span(a, b, down, rows, columns)
+    lowest_x, highest_x = _span(c, d, right, rows, columns)
     first_row, last_row, first_column, last_column = 0, 0, 0, 0
     if REFLECTS:
-        lowest, highest = _reach(0.0, rows - 1.0, 0.0, columns - 1.0, a, b, 1.0)
-        first_row = tl.floor((down + lowest) / in_rows).to(tl.int32)
-        last_row = tl.floor((down + highest) / in_rows).to(tl.int32)
-        lowest, highest = _reach(0.0, rows - 1.0, 0.0, columns - 1.0, c, d, 1.0)
-        first_column = tl.floor((right + lowest) / in_columns).to(tl.int32)
-        last_column = tl.floor((right + highest) / in_columns).to(tl.int32)
+        first_row = tl.floor(lowest_y / in_rows).to(tl.int32)
+        last_row = tl.floor(highest_y / in_rows).to(tl.int32)
+        first_column = tl.floor(lowest_x / in_columns).to(tl.int32)
+        last_column = tl.floor(highest_x / in_columns).to(tl.int32)
     first = tl.zeros((TALL * WIDE,), tl.float32)
     second, third = first, first
     for copy_row in range(first_row, last_row + 1):
-        is_upright = copy_row % 2 == 0
-        start = copy_row * in_rows - down
+        is_upright, start = copy_row % 2 == 0, copy_row * in_rows
         y = start + tl.where(is_upright, row, in_rows - 1 - row)
         first_y = start + tl.where(is_upright, top, in_rows - 1 - bottom)
         last_y = start + tl.where(is_upright, bottom, in_rows - 1 - top)
-        for copy_column in range(first_column, last_column + 1):
-            is_upright = copy_column % 2 == 0
-            start = copy_column * in_columns - right
-            x = start + tl.where(is_upright, column, in_columns - 1 - column)
-            first_x = start + tl.where(is_upright, left, in_columns - 1 - far)
-            last_x = start + tl.where(is_upright, far, in_columns - 1 - left)
-            per_y, per_x = d / determinant, -b / determinant
-            lowest, highest = _reach(first_y, last_y, first_x, last_x, per_y, per_x, row_reach)
-            is_near = (highest >= 0) & (lowest <= rows)
-            from_row = tl.ceil(per_y * y + per_x * x - row_reach)
-            per_y, per_x = -c / determinant, a / determinant
-            lowest, highest = _reach(first_y, last_y, first_x, last_x, per_y, per_x, column_reach)
-            is_near = is_near & (highest >= 0) & (lowest <= columns)
-            from_column = tl.ceil(per_y * y + per_x * x - column_reach)
-            if is_near:
-                above = a * from_row + b * from_column - y
-                before = c * from_row + d * from_column - x
-                for i in range(high):
-                    out_row = from_row.to(tl.int32) + i
-                    is_row = is_there & (out_row >= 0) & (out_row < rows)
-                    for j in range(wide):
-                        out_column = from_column.to(tl.int32) + j
-                        tall = tl.maximum(1 - tl.abs(above + (a * i + b * j)), 0.0)
-                        broad = tl.maximum(1 - tl.abs(before + (c * i + d * j)), 0.0)
-                        weight = tall * broad
-                        is_read = is_row & (out_column >= 0) & (out_column < columns)
-                        pixel = out_row * columns + out_column
-                        first += weight * tl.load(first_plane + pixel, is_read, 0.0)
-                        is_second, is_third = is_read & has_second, is_read & has_third
-                        second += weight * tl.load(second_plane + pixel, is_second, 0.0)
-                        third += weight * tl.load(third_plane + pixel, is_third, 0.0)
+        if (last_y >= lowest_y) & (first_y <= highest_y):
+            for copy_column in range(first_column, last_column + 1):
+                is_upright, start = copy_column % 2 == 0, copy_column * in_columns
+                x = start + tl.where(is_upright, column, in_columns - 1 - column)
+                first_x = start + tl.where(is_upright, left, in_columns - 1 - far)
+                last_x = start + tl.where(is_upright, far, in_columns - 1 - left)
+                if (last_x >= lowest_x) & (first_x <= highest_x):
+                    ahead, aside = y - down, x - right
+                    from_row = tl.ceil(row_by_y * ahead + row_by_x * aside - row_reach)
+                    from_column = tl.ceil(column_by_y * ahead + column_by_x * aside - column_reach)
+                    above = a * from_row + b * from_column - ahead
+                    before = c * from_row + d * from_column - aside
+                    for i in range(high):
+                        out_row = from_row.to(tl.int32) + i
+                        is_row = is_there & (out_row >= 0) & (out_row < rows)
+                        for j in range(wide):
+                            out_column = from_column.to(tl.int32) + j
+                            tall = tl.maximum(1 - tl.abs(above + (a * i + b * j)), 0.0)
+                            broad = tl.maximum(1 - tl.abs(before + (c * i + d * j)), 0.0)
+                            weight = tall * broad
+                            is_read = is_row & (out_column >= 0) & (out_column < columns)
+                            pixel = out_row * columns + out_column
+                            first += weight * tl.load(first_plane + pixel, is_read, 0.0)
+                            is_second, is_third = is_read & has_second, is_read & has_third
+                            second += weight * tl.load(second_plane + pixel, is_second, 0.0)
+                            third += weight * tl.load(third_plane + pixel, is_third, 0.0)
     at = result + (image * channels + channel) * in_rows * in_columns + row * in_columns + column
     tl.store(at, first, is_there)
     tl.store(at + in_rows * in_columns, second, is_there & has_second)
