@@ -18,6 +18,7 @@ from featviz.engine.operations import (
     Normalization,
     Rectifier,
     ResponseNormalization,
+    _Folded,
     _Unfolded,
 )
 from featviz.engine.recipe import default_recipe
@@ -166,11 +167,24 @@ def everything() -> Network:
 def test_a_stems_gradient_is_torchs(kernel: int, padding: tuple[int, int]) -> None:
     weight, bias = noise(5, 3, kernel, kernel, seed=1), noise(5, seed=2)
     mine = Convolution(weight, bias, (2, 2), padding, (1, 1), 1)
-    assert mine._folded is not None
+    assert mine._folded(16, 12) is not None
     for rows, columns in ((16, 12), (15, 13)):
         images = noise(2, 3, rows, columns)
         expected = lambda seen: functional.conv2d(seen, weight, bias, 2, padding)  # noqa: E731
         assert_same(mine, expected, images)
+
+
+@pytest.mark.parametrize("padding", [(0, 0), (1, 1), (3, 3), (2, 1), (0, 4)])
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("side", [2, 4])
+def test_a_stems_gradient_comes_in_blocks(kernel: int, padding: tuple[int, int], side: int) -> None:
+    weight, images = noise(5, 3, kernel, kernel, seed=1), noise(2, 3, 16, 12)
+    images.requires_grad_()
+    result = functional.conv2d(images, weight, None, 2, padding)
+    coming = noise(*result.shape, seed=2)
+    (expected,) = torch.autograd.grad(result, images, coming)
+    found = _Folded.of(weight, padding, side)(coming, 16, 12)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)  # float64 rounding
 
 
 @pytest.mark.parametrize("padding", [(0, 0), (1, 1), (3, 3), (2, 1)])

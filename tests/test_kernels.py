@@ -17,10 +17,11 @@ from featviz.image.fourier import decoded
 from featviz.image.warp import Fill, Reflect, compose, resample, rotation, scaling, translation
 from featviz.kernels.ascent import ascend
 from featviz.kernels.decoding import squashed, unsquashed
+from featviz.kernels.depthwise import convolved, convolved_gradient
 from featviz.kernels.input import given, taken
-from featviz.kernels.layout import by_pixel
+from featviz.kernels.layout import Window, by_pixel
 from featviz.kernels.pairs import paired, unpaired
-from featviz.kernels.pooling import Window, pooled, unpooled
+from featviz.kernels.pooling import pooled, unpooled
 from featviz.kernels.rectifier import rectified_gradient, rectify_
 from featviz.kernels.response import normalized, normalized_gradient
 from featviz.kernels.warp import gathered, sampled
@@ -299,6 +300,42 @@ def test_pairs_of_pixels_are_pixel_shuffles() -> None:
     expected = functional.pad(inner, (2, 3, 1, 0, 0, 4))
     assert torch.equal(result, expected)
     assert result.is_contiguous(memory_format=LAST)
-    back = unpaired(result, 3, (1, 2), (6, 10))
+    back = unpaired(result, 3, 2, (1, 2), (6, 10))
     assert torch.equal(back, values)
     assert back.is_contiguous(memory_format=LAST)
+    blocks = functional.pad(functional.pixel_unshuffle(values[:, :, :4, :8], 4), (1, 1, 1, 0))
+    assert torch.equal(unpaired(blocks, 3, 4, (1, 1), (4, 8)), values[:, :, :4, :8])
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "padding"),
+    [
+        ((3, 3), (1, 1), (1, 1)),
+        ((5, 5), (2, 2), (2, 2)),
+        ((4, 3), (2, 2), (1, 2)),
+        ((2, 3), (1, 2), (0, 1)),
+        ((1, 2), (3, 3), (0, 0)),
+    ],
+)
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_channels_are_convolved_with_their_own_kernels_as_torch_does(
+    size: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    has_bias: bool,  # noqa: FBT001
+) -> None:
+    maps = random(2, 70, 9, 12).contiguous(memory_format=LAST)
+    weight, bias = random(70, 1, *size, seed=1), random(70, seed=2) if has_bias else None
+    own, window = weight.flatten(1).T.contiguous(), Window(size, stride, padding)
+
+    def work(each: Tensor) -> Tensor:
+        shift = None if bias is None else bias.double()
+        return functional.conv2d(each, weight.double(), shift, stride, padding, groups=70)
+
+    expected = work(maps.double())
+    shape = window.output_size(9, 12)
+    assert shape == tuple(expected.shape[2:])
+    assert torch.allclose(convolved(maps, own, bias, window, shape).double(), expected, atol=1e-5)
+    coming = random(*expected.shape, seed=3)
+    found = convolved_gradient(coming, own, window, (9, 12))
+    assert torch.allclose(found.double(), gradient_of(work, maps, coming), atol=1e-5)

@@ -3,8 +3,10 @@
 No weight wants a gradient here, and statistics never change; that is what makes them cheaper.
 """
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import product
 from typing import Any, ClassVar
 
 import torch
@@ -12,13 +14,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from featviz.kernels import usable
-from featviz.kernels.layout import is_by_pixel
+from featviz.kernels.layout import Window, is_by_pixel
 from featviz.shapes import Flags
 
 _FEW_CHANNELS = 4
 """Of a stem's input: colors."""
-_EVEN = 8
-"""Channels come in such numbers where tensor cores take them."""
+_EVEN, _WIDE = 8, 64
+"""Channels come in such numbers where tensor cores take them, and where they are quick."""
 _SPARSE = 8
 """Of so many columns one is looked at first."""
 _MOST_ADDED = 1
@@ -39,7 +41,7 @@ class Convolution:
     """The operations from this one up to a rectifier that adds the bias where nobody reads them."""
 
     def __call__(self, values: Tensor) -> Tensor:
-        if self._folded is None or values.shape[2] % 2 or values.shape[3] % 2:
+        if self._folded(*values.shape[2:]) is None:
             return self.applied(values)
         result = _Stem.apply(values, self)
         assert isinstance(result, Tensor)
@@ -56,21 +58,50 @@ class Convolution:
         return replace(self, bias=None)
 
     def applied(self, values: Tensor) -> Tensor:
-        """The convolution as torch has it."""
+        """The convolution as torch has it, or a kernel where each channel has one of its own."""
+        if self._by_place is not None and usable(values):
+            result = _Depthwise.apply(values, self._by_place, self.bias, self._window)
+            assert isinstance(result, Tensor)
+            return result
         return functional.conv2d(
             values,
             *(self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups),
         )
 
     @cached_property
-    def _folded(self) -> "_Folded | None":
+    def _window(self) -> Window:
+        height, width = self.weight.shape[2:]
+        return Window((height, width), self.stride, self.padding)
+
+    @cached_property
+    def _by_place(self) -> Tensor | None:
+        """The kernels of a convolution with one for each channel: (place, channel)."""
+        channels, together, *size = self.weight.shape
+        is_own = together == 1 and self.groups == channels and self.dilation == (1, 1)
+        if not is_own or math.prod(size) > MaxPool.most_places:
+            return None
+        return self.weight.flatten(1).T.contiguous()
+
+    def _folded(self, rows: int, columns: int) -> "_Folded | None":
         """For the first layer, whose gradient would be most of its time: on a CPU, and on CUDA in
-        half precision."""
+        half precision; for inputs of even size."""
         is_stem = self.stride == (2, 2) and self.weight.shape[1] <= _FEW_CHANNELS
         is_plain = self.groups == 1 and self.dilation == (1, 1)
         if not (is_stem and is_plain and (self.weight.device.type == "cpu" or self._is_half)):
             return None
-        return _Folded.of(self.weight, self.padding)
+        if rows % 2 or columns % 2:
+            return None
+        if self._is_half and rows % 4 == 0 and columns % 4 == 0:
+            return self._folded_by_four
+        return self._folded_by_two
+
+    @cached_property
+    def _folded_by_two(self) -> "_Folded":
+        return _Folded.of(self.weight, self.padding, 2)
+
+    @cached_property
+    def _folded_by_four(self) -> "_Folded":
+        return _Folded.of(self.weight, self.padding, 4)
 
     @cached_property
     def _unfolded(self) -> "_Unfolded | None":
@@ -108,58 +139,90 @@ class Convolution:
         return replace(self, weight=weight, bias=bias)
 
 
+class _Depthwise(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, values: Tensor, weight: Tensor, bias: Tensor | None, window: Window
+    ) -> Tensor:
+        from featviz.kernels.depthwise import convolved
+
+        ctx.weight, ctx.window, ctx.size = weight, window, values.shape[2:]
+        return convolved(values, weight, bias, window, window.output_size(*ctx.size))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        from featviz.kernels.depthwise import convolved_gradient
+
+        back = convolved_gradient(gradients[0], ctx.weight, ctx.window, tuple(ctx.size))
+        return back, None, None, None
+
+
 @dataclass(frozen=True, eq=False)
 class _Folded:
-    """The gradient of a stride-2 convolution as one of stride 1 that makes 2 x 2 pixels at once.
+    """The gradient of a stride-2 convolution as a convolution that makes a block of pixels at once.
 
-    Pixel 2 m + b of the input, b in {0, 1}, is read by the outputs m - a through the kernel's
-    place 2 a + b + padding: a small kernel over a, with four results for each color.
+    Of n x n pixels, pixel n m + b is read by the outputs n / 2 m + a through the kernel's place
+    b + padding - 2 a: a kernel over a, with n x n results for each color, of stride n / 2.
     """
 
     kernel: Tensor
     colors: int
+    side: int
     padding: tuple[int, int]
     skipped: tuple[int, int]
 
     @classmethod
-    def of(cls, weight: Tensor, padding: tuple[int, int]) -> "_Folded":
-        outputs, colors = weight.shape[:2]
+    def of(cls, weight: Tensor, padding: tuple[int, int], side: int) -> "_Folded":
+        outputs, colors, *sizes = weight.shape
         spans = [
-            ((-pad) // 2, (size - 1 - pad) // 2)
-            for size, pad in zip(weight.shape[2:], padding, strict=True)
+            (-(-(pad - size + 1) // 2), (side - 1 + pad) // 2)
+            for size, pad in zip(sizes, padding, strict=True)
         ]
-        sides = [highest - lowest + 1 for lowest, highest in spans]
-        kernel = weight.new_zeros(colors, 2, 2, outputs, *sides)
-        for row in range(weight.shape[2]):
-            for column in range(weight.shape[3]):
-                down, odd_row = divmod(row - padding[0], 2)
-                right, odd_column = divmod(column - padding[1], 2)
-                place = (spans[0][1] - down, spans[1][1] - right)
-                kernel[:, odd_row, odd_column, :, place[0], place[1]] = weight[..., row, column].T
+        spread = [highest - lowest + 1 for lowest, highest in spans]
+        kernel = weight.new_zeros(colors, side, side, outputs, *spread)
+        for (down, row), (right, column) in product(
+            _places(side, sizes[0], padding[0]), _places(side, sizes[1], padding[1])
+        ):
+            place = (down - spans[0][0], right - spans[1][0])
+            inside = row + padding[0] - 2 * down, column + padding[1] - 2 * right
+            kernel[:, row, column, :, place[0], place[1]] = weight[..., inside[0], inside[1]].T
         flat = kernel.flatten(0, 2)
         if usable(weight):
-            flat = functional.pad(flat, (0, 0, 0, 0, 0, 0, 0, -len(flat) % _EVEN))
-        missing = [
-            -((2 * pad - size) // 2 + 1)  # outputs fewer than half the input's pixels
-            for size, pad in zip(weight.shape[2:], padding, strict=True)
+            flat = functional.pad(flat, (0, 0, 0, 0, 0, 0, 0, -len(flat) % _WIDE))
+        # Blocks before the first, so that the padding is enough for the last as well.
+        half = side // 2
+        least = [
+            max(0, highest - half - (2 * pad - size) // 2)
+            for size, pad, (_, highest) in zip(sizes, padding, spans, strict=True)
         ]
-        pads = [
-            max(highest, -lowest, less - lowest)
-            for (lowest, highest), less in zip(spans, missing, strict=True)
+        skipped = [
+            -(-(less + lowest) // half) for less, (lowest, _) in zip(least, spans, strict=True)
         ]
-        skipped = [pad - highest for pad, (_, highest) in zip(pads, spans, strict=True)]
+        skipped = [max(0, each) for each in skipped]
+        pads = [half * skip - lowest for skip, (lowest, _) in zip(skipped, spans, strict=True)]
         laid_out = flat.contiguous(memory_format=torch.channels_last)
-        return cls(laid_out, colors, (pads[0], pads[1]), (skipped[0], skipped[1]))
+        return cls(laid_out, colors, side, (pads[0], pads[1]), (skipped[0], skipped[1]))
 
     def __call__(self, gradient: Tensor, rows: int, columns: int) -> Tensor:
-        spread = functional.conv2d(gradient, self.kernel, padding=self.padding)
+        spread = functional.conv2d(
+            gradient, self.kernel, stride=self.side // 2, padding=self.padding
+        )
         if usable(spread):
             from featviz.kernels.pairs import unpaired
 
-            return unpaired(spread, self.colors, self.skipped, (rows, columns))
+            return unpaired(spread, self.colors, self.side, self.skipped, (rows, columns))
         down, right = self.skipped
-        cut = spread[:, :, down : down + rows // 2, right : right + columns // 2]
-        return functional.pixel_shuffle(cut, 2)
+        cut = spread[:, :, down : down + rows // self.side, right : right + columns // self.side]
+        return functional.pixel_shuffle(cut, self.side)
+
+
+def _places(side: int, size: int, padding: int) -> list[tuple[int, int]]:
+    """The outputs (from that of a block's first) that read each pixel of the block."""
+    return [
+        (output, pixel)
+        for pixel in range(side)
+        for output in range(-(-(pixel + padding - size + 1) // 2), (pixel + padding) // 2 + 1)
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,7 +290,8 @@ class _Stem(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return ctx.convolution._folded(gradients[0], *ctx.size), None
+        folded = ctx.convolution._folded(*ctx.size)
+        return folded(gradients[0], *ctx.size), None
 
 
 @dataclass(frozen=True, eq=False)
@@ -360,7 +424,7 @@ class MaxPool:
 class _MaxPooled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, pool: MaxPool) -> Tensor:
-        from featviz.kernels.pooling import Window, pooled
+        from featviz.kernels.pooling import pooled
 
         window = Window(pool.size, pool.stride, pool.padding)
         rows, columns = values.shape[2], values.shape[3]

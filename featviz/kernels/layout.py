@@ -1,5 +1,7 @@
 """How maps lie in memory: channel by channel of a pixel, pixel by pixel of a picture."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -7,6 +9,31 @@ BLOCK = 1024
 """Values that a program handles."""
 MOST_CHANNELS = 64
 """Of a pixel, that a program handles; it handles as many pixels as make BLOCK values."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows and columns of size, stride and padding."""
+
+    size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+
+    @property
+    def over(self) -> tuple[int, int]:
+        """Of how many windows, by row and by column, a pixel may be."""
+        high, wide = (-(-s // d) for s, d in zip(self.size, self.stride, strict=True))
+        return high, wide
+
+    def output_size(self, rows: int, columns: int) -> tuple[int, int]:
+        """Rows and columns of a convolution's result."""
+        down, right = (
+            (side + 2 * pad - size) // stride + 1
+            for side, size, stride, pad in zip(
+                (rows, columns), self.size, self.stride, self.padding, strict=True
+            )
+        )
+        return down, right
 
 
 def is_by_pixel(maps: Tensor) -> bool:

@@ -1,5 +1,5 @@
-"""Pictures of colors, and pictures of 2 x 2 pixels at once: four channels a color, in the order of
-torch's pixel_shuffle."""
+"""Pictures of colors, and pictures of blocks of pixels: as many channels a color as a block has
+pixels, in the order of torch's pixel_shuffle."""
 
 # pyright: reportCallIssue=false
 
@@ -15,8 +15,8 @@ from featviz.kernels.layout import by_pixel, like_by_pixel, pixel_stride, whole_
 def paired(
     values: Tensor, channels: int, before: tuple[int, int], after: tuple[int, int]
 ) -> Tensor:
-    """Half the rows and columns, so many of zeros before and after them, and so many channels,
-    zero beyond four a color. Rows and columns are even."""
+    """Blocks of 2 x 2 pixels, so many of zeros before and after them, and so many channels, zero
+    beyond four a color. Rows and columns are even."""
     values = by_pixel(values)
     images, colors, rows, columns = values.shape
     (top, left), (bottom, right) = before, after
@@ -30,14 +30,16 @@ def paired(
     return result
 
 
-def unpaired(pairs: Tensor, colors: int, skipped: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """The pixels, by pixel, of `size` // 2 rows and columns after the skipped ones."""
+def unpaired(
+    pairs: Tensor, colors: int, side: int, skipped: tuple[int, int], size: tuple[int, int]
+) -> Tensor:
+    """The pixels, by pixel, of `size` // `side` blocks after the skipped ones."""
     pairs = by_pixel(pairs)
     result = like_by_pixel(pairs, *size, colors)
     where, tall, wide = whole_pixels(len(pairs), size[0] * size[1], colors)
     _unpair[where](
         *(pairs, result, pairs.stride(0), pixel_stride(pairs), pairs.shape[3]),
-        *(colors, *size, *skipped, tall, wide),
+        *(colors, *size, *skipped, side, tall, wide),
     )
     return result
 
@@ -85,6 +87,7 @@ def _unpair(
     columns,
     down,
     right,
+    SIDE: tl.constexpr,
     TALL: tl.constexpr,
     WIDE: tl.constexpr,
 ):
@@ -93,7 +96,7 @@ def _unpair(
     color = tl.arange(0, WIDE)[None, :]
     is_there = (pixel < rows * columns) & (color < colors)
     row, column = pixel // columns, pixel % columns
-    place = (down + row // 2) * width + right + column // 2
-    channel = 4 * color + 2 * (row % 2) + column % 2
+    place = (down + row // SIDE) * width + right + column // SIDE
+    channel = SIDE * (SIDE * color + row % SIDE) + column % SIDE
     value = tl.load(pairs + image * image_stride + place * stride + channel, mask=is_there)
     tl.store(result + (image * rows * columns + pixel) * colors + color, value, mask=is_there)

@@ -2,7 +2,6 @@
 
 # pyright: reportCallIssue=false
 
-from dataclasses import dataclass
 from typing import no_type_check
 
 import torch
@@ -10,19 +9,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from featviz.kernels.layout import by_pixel, like_by_pixel, pixel_stride, tile, tiles
+from featviz.kernels.layout import Window, by_pixel, like_by_pixel, pixel_stride, tile, tiles
 
 _WAY_BACK = 2048
 """Values that a program of the gradient handles."""
-
-
-@dataclass(frozen=True)
-class Window:
-    """Rows and columns of size, stride and padding."""
-
-    size: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
 
 
 def pooled(maps: Tensor, window: Window, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -47,11 +37,10 @@ def unpooled(gradient: Tensor, places: Tensor, window: Window, size: tuple[int, 
     gradient = by_pixel(gradient)
     images, channels, rows, columns = gradient.shape
     result = like_by_pixel(gradient, *size)
-    over = [-(-side // stride) for side, stride in zip(window.size, window.stride, strict=True)]
     _unpool[tiles(images, size[0] * size[1], channels, _WAY_BACK)](
         *(gradient, places, result, gradient.stride(0), pixel_stride(gradient)),
         *(channels, *size, rows, columns),
-        *(*window.size, *window.stride, *window.padding, *over, *tile(channels, _WAY_BACK)),
+        *(*window.size, *window.stride, *window.padding, *window.over, *tile(channels, _WAY_BACK)),
     )
     return result
 
