@@ -20,6 +20,7 @@ from featviz.engine.operations import (
     ResponseNormalization,
     _Folded,
     _Unfolded,
+    _Wider,
 )
 from featviz.engine.recipe import default_recipe
 from featviz.engine.slots import optimize_batch
@@ -198,6 +199,19 @@ def test_a_stem_on_pairs_of_pixels_is_the_convolution(
     images = noise(2, 3, 16, 12)
     expected = functional.conv2d(images, weight, bias, 2, padding)
     torch.testing.assert_close(mine(images), expected, rtol=0, atol=1e-12)  # float64 rounding
+
+
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_a_wider_convolution_keeps_its_first_outputs(*, has_bias: bool) -> None:
+    weight, bias = noise(192, 4, 3, 3, seed=1), noise(192, seed=2) if has_bias else None
+    plain = Convolution(weight, bias, (1, 2), (1, 0), (1, 1), 1)
+    assert len(plain.wider.weight) == 256
+    rectifier = Rectifier(0.0, 6.0, overwrites=True)
+    assert_same(
+        lambda seen: rectifier(_Wider.apply(seen, plain)),
+        lambda seen: plain.plain(seen).clamp(0, 6),
+        noise(2, 4, 7, 9).contiguous(memory_format=torch.channels_last),
+    )
 
 
 @pytest.mark.parametrize("sides", [(0, 1, 0, 1), (1, 1, 1, 1), (1, 2, 2, 1), (1, 0, 0, 0)])

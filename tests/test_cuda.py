@@ -88,12 +88,27 @@ def test_what_is_read_before_a_rectifier_changes_no_mate(pooled: Network) -> Non
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_cheaper_operations_are_used(dtype: torch.dtype, pooled: Network) -> None:
-    kinds = {
-        type(each).__name__
-        for each in accelerated(pooled.at("cuda", dtype), 64, 64).rewrites.values()
-    }
-    assert {"Convolution", "MaxPool", "Rectifier", "NoneType"} <= kinds
+@pytest.mark.parametrize("is_default", [False, True])
+def test_the_cheaper_operations_are_used(
+    dtype: torch.dtype,
+    pooled: Network,
+    is_default: bool,  # noqa: FBT001
+) -> None:
+    network = load() if is_default else pooled
+    plan = accelerated(network.at("cuda", dtype), 64, 64).rewrites.values()
+    wanted = {"Convolution", "Rectifier", "NoneType"} | (set() if is_default else {"MaxPool"})
+    assert wanted <= {type(each).__name__ for each in plan}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_depthwise_rows_are_strangers_to_the_bit(dtype: torch.dtype) -> None:
+    placed = load().at("cuda", dtype)
+    recipes = asked(placed, "blocks.3", 3, steps=20, size=64)
+    whole, moved = (
+        optimize_batch(placed, order)
+        for order in (recipes, [recipes[1], *asked(placed, "blocks.2", 2, steps=20, size=64)])
+    )
+    assert torch.equal(moved.images[0], whole.images[1])
 
 
 def test_the_execution_says_which_kernels_ran() -> None:

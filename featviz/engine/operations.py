@@ -21,6 +21,10 @@ _FEW_CHANNELS = 4
 """Of a stem's input: colors."""
 _EVEN, _WIDE = 8, 64
 """Channels come in such numbers where tensor cores take them, and where they are quick."""
+_QUICK = ((3, 3), (5, 5))
+"""Kernels for which cuDNN has a quick depthwise convolution, but no quick gradient."""
+_QUICK_OUTPUTS = 128
+"""Multiples of it are quick: of 64 inputs a 3x3 kernel makes 256 in half the time of 192."""
 _SPARSE = 8
 """Of so many columns one is looked at first."""
 _MOST_ADDED = 1
@@ -58,11 +62,16 @@ class Convolution:
         return replace(self, bias=None)
 
     def applied(self, values: Tensor) -> Tensor:
-        """The convolution as torch has it, or a kernel where each channel has one of its own."""
-        if self._by_place is not None and usable(values):
-            result = _Depthwise.apply(values, self._by_place, self.bias, self._window)
-            assert isinstance(result, Tensor)
-            return result
+        """The convolution as torch has it, by our own kernels where each channel has its own."""
+        way = _Depthwise if self._by_place is not None else _Wider if self._is_slow else None
+        if way is None or not usable(values):
+            return self.plain(values)
+        result = way.apply(values, self)
+        assert isinstance(result, Tensor)
+        return result
+
+    def plain(self, values: Tensor) -> Tensor:
+        """The convolution as torch has it."""
         return functional.conv2d(
             values,
             *(self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups),
@@ -81,6 +90,22 @@ class Convolution:
         if not is_own or math.prod(size) > MaxPool.most_places:
             return None
         return self.weight.flatten(1).T.contiguous()
+
+    @property
+    def _is_slow(self) -> bool:
+        """Whether cuDNN takes twice as long for it as for one with more outputs."""
+        outputs, inputs, *size = self.weight.shape
+        is_between = outputs > _QUICK_OUTPUTS and outputs % _QUICK_OUTPUTS == _QUICK_OUTPUTS // 2
+        is_plain = self.groups == 1 and math.prod(size) > 1 and inputs <= _QUICK_OUTPUTS // 2
+        return self._is_half and is_between and is_plain
+
+    @cached_property
+    def wider(self) -> "Convolution":
+        """The convolution with outputs of zero up to a number that cuDNN is quick with."""
+        more = -len(self.weight) % _QUICK_OUTPUTS
+        bias = None if self.bias is None else functional.pad(self.bias, (0, more))
+        weight = functional.pad(self.weight, (0, 0, 0, 0, 0, 0, 0, more))
+        return replace(self, weight=weight, bias=bias).laid_out()
 
     def _folded(self, rows: int, columns: int) -> "_Folded | None":
         """For the first layer, whose gradient would be most of its time: on a CPU, and on CUDA in
@@ -141,20 +166,43 @@ class Convolution:
 
 class _Depthwise(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, values: Tensor, weight: Tensor, bias: Tensor | None, window: Window
-    ) -> Tensor:
+    def forward(ctx: Any, values: Tensor, convolution: Convolution) -> Tensor:
         from featviz.kernels.depthwise import convolved
 
-        ctx.weight, ctx.window, ctx.size = weight, window, values.shape[2:]
-        return convolved(values, weight, bias, window, window.output_size(*ctx.size))
+        ctx.convolution, ctx.size = convolution, values.shape[2:]
+        own, window = convolution._by_place, convolution._window
+        if own is None or window.size in _QUICK:
+            return convolution.plain(values)
+        return convolved(values, own, convolution.bias, window, window.output_size(*ctx.size))
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         from featviz.kernels.depthwise import convolved_gradient
 
-        back = convolved_gradient(gradients[0], ctx.weight, ctx.window, tuple(ctx.size))
-        return back, None, None, None
+        weight, window = ctx.convolution._by_place, ctx.convolution._window
+        return convolved_gradient(gradients[0], weight, window, tuple(ctx.size)), None
+
+
+class _Wider(torch.autograd.Function):
+    """The first outputs of a convolution's `wider`, where they lie; the gradient is its own."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, convolution: Convolution) -> Tensor:
+        ctx.convolution = convolution
+        ctx.save_for_backward(values)
+        whole = convolution.wider.plain(values)
+        shape = (len(whole), len(convolution.weight), *whole.shape[2:])
+        kept = whole.new_empty(0)  # no view: a rectifier may overwrite it
+        return kept.set_(whole.untyped_storage(), 0, shape, whole.stride())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (values,), own = ctx.saved_tensors, ctx.convolution
+        settings = own.stride, own.padding, own.dilation, False, (0, 0), own.groups
+        back, _, _ = torch.ops.aten.convolution_backward(
+            gradients[0], values, own.weight, None, *settings, (True, False, False)
+        )
+        return back, None
 
 
 @dataclass(frozen=True, eq=False)

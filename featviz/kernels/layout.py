@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-BLOCK = 1024
-"""Values that a program handles."""
-MOST_CHANNELS = 64
-"""Of a pixel, that a program handles; it handles as many pixels as make BLOCK values."""
+BLOCK, TILE = 1024, 2048
+"""Values that a program handles: of one order, and of pixels and channels."""
+MOST_CHANNELS = 32
+"""Of a pixel, in a TILE."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,15 @@ def like_by_pixel(maps: Tensor, rows: int, columns: int, channels: int | None = 
     )
 
 
-def tile(channels: int, block: int = BLOCK) -> tuple[int, int]:
+def tile(channels: int) -> tuple[int, int]:
     """How many pixels, and how many of their channels, a program handles: powers of two."""
     wide = min(MOST_CHANNELS, 1 << (channels - 1).bit_length())
-    return block // wide, wide
+    return TILE // wide, wide
 
 
-def tiles(images: int, pixels: int, channels: int, block: int = BLOCK) -> tuple[int, int, int]:
+def tiles(images: int, pixels: int, channels: int) -> tuple[int, int, int]:
     """Programs for so many pictures: (block of pixels, block of channels, picture)."""
-    tall, wide = tile(channels, block)
+    tall, wide = tile(channels)
     return -(-pixels // tall), -(-channels // wide), images
 
 

@@ -11,9 +11,6 @@ from torch import Tensor
 
 from featviz.kernels.layout import Window, by_pixel, like_by_pixel, pixel_stride, tile, tiles
 
-_WAY_BACK = 2048
-"""Values that a program of the gradient handles."""
-
 
 def pooled(maps: Tensor, window: Window, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """The largest value of each window, and its place in it; `size` is the result's.
@@ -37,10 +34,10 @@ def unpooled(gradient: Tensor, places: Tensor, window: Window, size: tuple[int, 
     gradient = by_pixel(gradient)
     images, channels, rows, columns = gradient.shape
     result = like_by_pixel(gradient, *size)
-    _unpool[tiles(images, size[0] * size[1], channels, _WAY_BACK)](
+    _unpool[tiles(images, size[0] * size[1], channels)](
         *(gradient, places, result, gradient.stride(0), pixel_stride(gradient)),
         *(channels, *size, rows, columns),
-        *(*window.size, *window.stride, *window.padding, *window.over, *tile(channels, _WAY_BACK)),
+        *(*window.size, *window.stride, *window.padding, *window.over, *tile(channels)),
     )
     return result
 

@@ -136,8 +136,9 @@ def _gather(
     # An input pixel is read from within one pixel around it: a parallelogram of the output.
     row_reach = (tl.abs(d) + tl.abs(b)) / tl.abs(determinant) + SLACK
     column_reach = (tl.abs(c) + tl.abs(a)) / tl.abs(determinant) + SLACK
-    high = tl.minimum(tl.floor(2 * row_reach) + 1, rows + 1.0).to(tl.int32)
-    wide = tl.minimum(tl.floor(2 * column_reach) + 1, columns + 1.0).to(tl.int32)
+    # It is looked through in squares of 3 x 3: as a rule there is one.
+    high = (tl.minimum(tl.floor(2 * row_reach), rows + 1.0) / 3).to(tl.int32) + 1
+    wide = (tl.minimum(tl.floor(2 * column_reach), columns + 1.0) / 3).to(tl.int32) + 1
     row_by_y, row_by_x = d / determinant, -b / determinant
     column_by_y, column_by_x = -c / determinant, a / determinant
     # Copies of the picture side by side, every other one mirrored, as far as positions go.
@@ -168,15 +169,18 @@ def _gather(
                     from_column = tl.ceil(column_by_y * ahead + column_by_x * aside - column_reach)
                     above = a * from_row + b * from_column - ahead
                     before = c * from_row + d * from_column - aside
-                    for i in range(high):
-                        out_row = from_row.to(tl.int32) + i
-                        is_row = is_there & (out_row >= 0) & (out_row < rows)
-                        for j in range(wide):
+                    for square in range(high * wide):
+                        base_row = square // wide * 3
+                        base_column = square % wide * 3
+                        for step in tl.static_range(9):
+                            i, j = base_row + step // 3, base_column + step % 3
+                            out_row = from_row.to(tl.int32) + i
                             out_column = from_column.to(tl.int32) + j
                             tall = tl.maximum(1 - tl.abs(above + (a * i + b * j)), 0.0)
                             broad = tl.maximum(1 - tl.abs(before + (c * i + d * j)), 0.0)
                             weight = tall * broad
-                            is_read = is_row & (out_column >= 0) & (out_column < columns)
+                            is_read = is_there & (out_row >= 0) & (out_row < rows)
+                            is_read = is_read & (out_column >= 0) & (out_column < columns)
                             pixel = out_row * columns + out_column
                             first += weight * tl.load(first_plane + pixel, is_read, 0.0)
                             is_second, is_third = is_read & has_second, is_read & has_third
