@@ -6,7 +6,8 @@
 The gpu-marked tests, `step` in float32 and bfloat16, and `everything` in bfloat16 on torchvision's
 architecture and, with a weights file, on `googlenet_bvlc`, there with the preset `fast` too. With
 `--peers`, a folder for `peers --cache`, Lucent on the same card. Each part is a process of its own;
-one that fails or for which there is no time left is said to, and the others go on. Exit code: 2
+one that fails or for which there is no time left is said to, and the others go on; the JSON is
+written anew after each. Exit code: 2
 where there is no CUDA device, 1 where a part failed.
 """
 
@@ -51,15 +52,15 @@ def main() -> None:
         print(f"no CUDA device: torch {torch.__version__} sees none", file=sys.stderr)
         sys.exit(2)
     end = time.monotonic() + 60 * options.minutes
+    kept = ("weights", "size", "dtype", "slots", "units", "steps", "minutes")
+    settings = {name: getattr(options, name) for name in kept}
+    settings["weights"] = Path(options.weights).name
     rows = []
     for name, words in parts(options).items():
         print(f"== {name}", flush=True)
         rows.append({"part": name, **run(words, end - time.monotonic())})
-    kept = ("weights", "size", "dtype", "slots", "units", "steps", "minutes")
-    settings = {name: getattr(options, name) for name in kept}
-    settings["weights"] = Path(options.weights).name
-    content = {"settings": settings, "rows": rows}
-    write_result("cuda", torch.device(options.device), content, out=options.out)
+        content = {"settings": settings, "rows": rows}
+        write_result("cuda", torch.device(options.device), content, out=options.out)
     sys.exit(int(any(row["exit_code"] != 0 for row in rows)))
 
 
@@ -72,7 +73,7 @@ def parts(options: argparse.Namespace) -> dict[str, list[str]]:
     whole += [] if options.slots is None else ["--slots", str(options.slots)]
     step = ["benchmarks.step", *place, "--dtype", "float32", "bfloat16", "--slots", "16", "512"]
     found = {
-        "tests": ["pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider"],
+        "tests": ["pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", *gpu_tests()],
         "everything, torchvision:googlenet": [*whole, "--weights", "none"],
     }
     if options.weights:
@@ -89,6 +90,12 @@ def parts(options: argparse.Namespace) -> dict[str, list[str]]:
         layers = ["--network", "googlenet_bvlc", "--layers", "inc3a", "inc4c", "inc5b"]
         found["step, googlenet_bvlc"] = [*step, *layers, "--weights", options.weights]
     return found
+
+
+def gpu_tests() -> list[str]:
+    """The files that have such tests."""
+    files = sorted((Path(__file__).parents[1] / "tests").glob("test_*.py"))
+    return [str(file) for file in files if "mark.gpu" in file.read_text("utf-8")]
 
 
 def run(words: Sequence[str], timeout_s: float) -> dict[str, Any]:

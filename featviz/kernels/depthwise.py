@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from featviz.kernels.layout import Window, by_pixel, like_by_pixel, pixel_stride, tile, tiles
+from featviz.kernels.layout import BACK, Window, by_pixel, like_by_pixel, pixel_stride, tile, tiles
 
 
 def convolved(
@@ -18,10 +18,10 @@ def convolved(
     maps = by_pixel(maps)
     images, channels, rows, columns = maps.shape
     result = like_by_pixel(maps, *size)
-    _convolve[tiles(images, size[0] * size[1], channels)](
+    _convolve[tiles(images, size[0] * size[1], channels, BACK)](
         *(maps, weight, weight if bias is None else bias, result),
         *(maps.stride(0), pixel_stride(maps), channels, rows, columns, *size),
-        *(bias is not None, *window.size, *window.stride, *window.padding, *tile(channels)),
+        *(bias is not None, *window.size, *window.stride, *window.padding, *tile(channels, BACK)),
     )
     return result
 
@@ -33,10 +33,10 @@ def convolved_gradient(
     gradient = by_pixel(gradient)
     images, channels, rows, columns = gradient.shape
     result = like_by_pixel(gradient, *size)
-    _back[tiles(images, size[0] * size[1], channels)](
+    _back[tiles(images, size[0] * size[1], channels, BACK)](
         *(gradient, weight, result, gradient.stride(0), pixel_stride(gradient)),
         *(channels, *size, rows, columns),
-        *(*window.size, *window.stride, *window.padding, *window.over, *tile(channels)),
+        *(*window.size, *window.stride, *window.padding, *window.over, *tile(channels, BACK)),
     )
     return result
 

@@ -9,7 +9,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from featviz.kernels.layout import Window, by_pixel, like_by_pixel, pixel_stride, tile, tiles
+from featviz.kernels.layout import (
+    BACK,
+    FORTH,
+    Window,
+    by_pixel,
+    like_by_pixel,
+    pixel_stride,
+    tile,
+    tiles,
+)
 
 
 def pooled(maps: Tensor, window: Window, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -21,10 +30,10 @@ def pooled(maps: Tensor, window: Window, size: tuple[int, int]) -> tuple[Tensor,
     images, channels, rows, columns = maps.shape
     result = like_by_pixel(maps, *size)
     places = torch.empty_like(result, dtype=torch.uint8)
-    _pool[tiles(images, size[0] * size[1], channels)](
+    _pool[tiles(images, size[0] * size[1], channels, FORTH)](
         *(maps, result, places, maps.stride(0), pixel_stride(maps)),
         *(channels, rows, columns, *size),
-        *(*window.size, *window.stride, *window.padding, *tile(channels)),
+        *(*window.size, *window.stride, *window.padding, *tile(channels, FORTH)),
     )
     return result, places
 
@@ -34,10 +43,10 @@ def unpooled(gradient: Tensor, places: Tensor, window: Window, size: tuple[int, 
     gradient = by_pixel(gradient)
     images, channels, rows, columns = gradient.shape
     result = like_by_pixel(gradient, *size)
-    _unpool[tiles(images, size[0] * size[1], channels)](
+    _unpool[tiles(images, size[0] * size[1], channels, BACK)](
         *(gradient, places, result, gradient.stride(0), pixel_stride(gradient)),
         *(channels, *size, rows, columns),
-        *(*window.size, *window.stride, *window.padding, *window.over, *tile(channels)),
+        *(*window.size, *window.stride, *window.padding, *window.over, *tile(channels, BACK)),
     )
     return result
 

@@ -9,7 +9,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from featviz.kernels.layout import by_pixel, is_by_pixel, like_by_pixel, pixel_stride, tile, tiles
+from featviz.kernels.layout import (
+    BACK,
+    FORTH,
+    by_pixel,
+    is_by_pixel,
+    like_by_pixel,
+    pixel_stride,
+    tile,
+    tiles,
+)
 from featviz.shapes import Flags
 
 _SHARES = 8
@@ -24,9 +33,9 @@ def rectify_(values: Tensor, bias: Tensor, bounds: tuple[float, float]) -> None:
     assert is_by_pixel(values)
     assert bias.is_contiguous()
     images, channels, rows, columns = values.shape
-    _hold[tiles(images, rows * columns, channels)](
+    _hold[tiles(images, rows * columns, channels, FORTH)](
         *(values, bias, values.stride(0), pixel_stride(values), rows * columns, channels),
-        *(*bounds, *tile(channels)),
+        *(*bounds, *tile(channels, FORTH)),
     )
 
 
@@ -57,10 +66,10 @@ def rectified_gradient(
     maps = gradient, result, passed, stirs
     strides = [each for one in maps[:3] for each in (one.stride(0), pixel_stride(one))]
     sizes = *strides, height * width, channels
-    where = tiles(images, height * width, channels)
-    _rectify[where](*maps, *sizes, *bounds, rows is not None, *tile(channels))
+    where, shape_of = tiles(images, height * width, channels, BACK), tile(channels, BACK)
+    _rectify[where](*maps, *sizes, *bounds, rows is not None, *shape_of)
     if rows is not None:
-        _redirect[(_SHARES, images)](*maps, rows, *sizes, *bounds, *tile(channels))
+        _redirect[(_SHARES, images)](*maps, rows, *sizes, *bounds, *shape_of)
     return passed.reshape(shape)
 
 
