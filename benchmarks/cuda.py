@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from featviz.engine.recipe import Recipe
 
 FAST = 32
 """Steps of the preset `fast`."""
+NETWORK = "googlenet_bvlc"
+"""Where Lucent is compared with our rendering of every unit."""
 TAIL = 2000
 """Characters of a part's output that are kept."""
 
@@ -59,6 +61,8 @@ def main() -> None:
     for name, words in parts(options).items():
         print(f"== {name}", flush=True)
         rows.append({"part": name, **run(words, end - time.monotonic())})
+        if name == "peers":
+            rows += by_ours(rows)
         content = {"settings": settings, "rows": rows}
         write_result("cuda", torch.device(options.device), content, out=options.out)
     sys.exit(int(any(row["exit_code"] != 0 for row in rows)))
@@ -90,6 +94,25 @@ def parts(options: argparse.Namespace) -> dict[str, list[str]]:
         layers = ["--network", "googlenet_bvlc", "--layers", "inc3a", "inc4c", "inc5b"]
         found["step, googlenet_bvlc"] = [*step, *layers, "--weights", options.weights]
     return found
+
+
+def by_ours(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Lucent's wall and CPU seconds a unit by ours, as we render every unit of the same network,
+    with all that comes before the first step: one row, none where either is missing."""
+    made = {row["part"]: row["summary"] for row in rows if row.get("benchmark") == "everything"}
+    theirs = [row["summary"].get(NETWORK, {}) for row in rows if row.get("benchmark") == "peers"]
+    if not made or not theirs or not theirs[0].get("units"):
+        return []
+    (lucent,) = theirs
+    ratios = {
+        part: {
+            cost: lucent[f"{cost}_peer"] / summary[f"{cost}_per_unit"]
+            for cost in ("wall_s", "cpu_s")
+        }
+        for part, summary in made.items()
+        if NETWORK in part
+    }
+    return [{"part": "lucent by ours", "exit_code": 0, "units": lucent["units"], "by_part": ratios}]
 
 
 def gpu_tests() -> list[str]:

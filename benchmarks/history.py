@@ -60,8 +60,7 @@ def main() -> None:
 def points(folder: Path, options: argparse.Namespace) -> list[Point]:
     """Of all results of the step benchmark, in order, the rows that the options name."""
     order = {commit[:12]: number for number, commit in enumerate(_commits())}
-    results = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("step-*.json"))]
-    wanted = [each for each in results if each["settings"]["network"] == options.network]
+    wanted = [each for each in _steps(folder) if each["settings"]["network"] == options.network]
     by_age = sorted(
         wanted, key=lambda each: (each["date"], order.get(_commit(each), -1), _commit(each))
     )
@@ -71,6 +70,15 @@ def points(folder: Path, options: argparse.Namespace) -> list[Point]:
         for row in result["rows"]
         if _key(row, result) == (options.device, options.dtype, options.size, options.slots)
     ]
+
+
+def _steps(folder: Path) -> Iterator[dict[str, Any]]:
+    """The results of the step benchmark: files of their own, and parts of `benchmarks.cuda`'s."""
+    for path in sorted(folder.glob("step-*.json")):
+        yield json.loads(path.read_text("utf-8"))
+    for path in sorted(folder.glob("cuda-*.json")):
+        parts = json.loads(path.read_text("utf-8"))["rows"]
+        yield from (part for part in parts if part.get("benchmark") == "step")
 
 
 def _key(row: Mapping[str, Any], result: Mapping[str, Any]) -> tuple[str, str, int, int]:

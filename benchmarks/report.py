@@ -88,7 +88,8 @@ def _steps() -> str:
 
 def _gpu() -> str:
     result = newest("cuda-*.json")
-    whole = [] if result is None else [row for row in result["rows"] if "summary" in row]
+    rows_of = [] if result is None else result["rows"]
+    whole = [row for row in rows_of if row.get("benchmark") == "everything"]
     if result is None or not whole:
         return ""
     rows = []
@@ -113,6 +114,24 @@ def _gpu() -> str:
         f"convolutional stem and inception blocks of GoogLeNet, {row['size']} px, {row['dtype']}, "
         f"{whole[0]['summary']['slots']} slots; seconds from the loaded network to 8-bit pictures "
         "with their clean scores, compiling and recording included.\n\n" + _table(head, rows)
+    ) + _gpu_peers(result)
+
+
+def _gpu_peers(result: dict[str, Any]) -> str:
+    parts = {row["part"]: row for row in result["rows"]}
+    if "lucent by ours" not in parts:
+        return ""
+    units, found = parts["lucent by ours"]["units"], parts["peers"]["summary"][NETWORKS[1]]
+    ratios = " and ".join(
+        f"{ratio['wall_s']:,.0f} times ours ({part.removeprefix('everything, ')})"
+        for part, ratio in parts["lucent by ours"]["by_part"].items()
+    )
+    return (
+        f"\n\nLucent's defaults on that card took {found['wall_s_peer']:.1f} s a unit (the median "
+        f"of {units} units of `{NETWORKS[1]}`, {found['passes_peer']:.0f} passes): {ratios}. Of "
+        "these units our score by theirs is "
+        f"{found['score_ratio']:.2f} with the default steps, {found['held_out_ratio']:.2f} under "
+        "held-out changes."
     )
 
 
