@@ -318,8 +318,8 @@ def _peers() -> str:
     conditions = dict.fromkeys(_where(each) for each in parts)
     return (
         f"**Against peers** (`scripts/bench peers`; {'; '.join(conditions)}; "
-        f"{parts[0]['settings']['steps']} steps of ours, their own defaults, 128 px for both and, "
-        'in rows of their own, our "auto" size): passes of the network a unit, ours and theirs; '
+        "our preset `fast` as it was then, their own defaults, 128 px for both and, in rows of "
+        'their own, our "auto" size): passes of the network a unit, ours and theirs; '
         "their CPU time by ours; medians over units of our score by theirs: as each tool shows its "
         "picture to the network (Lucent and Horama enlarge it to 224), under held-out changes, and "
         "with both enlarged to 224; the median rank of the unit in its layer, ours and theirs; the "
