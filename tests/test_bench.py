@@ -389,6 +389,33 @@ def test_history_has_a_point_per_result_and_layer(
     assert older[1] > newer[1]  # more is further up
 
 
+def test_history_knows_the_parts_of_a_cuda_result(tmp_path: Path) -> None:
+    part = {**result_of(4, 0.5, device="cuda", dtype="bfloat16"), "benchmark": "step"}
+    rows = [{"part": "tests", "exit_code": 0}, part, {"benchmark": "everything", "rows": []}]
+    (tmp_path / "cuda-x.json").write_text(json.dumps({"rows": rows}))
+    options = argparse.Namespace(
+        network="efficientnet_lite0", device="cuda", dtype="bfloat16", size=128, slots=16
+    )
+    found = history.points(tmp_path, options)
+    assert [(each.layer, each.picture_steps_per_s) for each in found] == [
+        ("blocks.1", 2000),
+        ("blocks.3", 1000),
+    ]
+
+
+def test_lucent_is_compared_with_every_unit_of_its_network() -> None:
+    every = {"benchmark": "everything", "summary": {"wall_s_per_unit": 0.5, "cpu_s_per_unit": 0.25}}
+    mine = {**every, "part": "everything, googlenet_bvlc"}
+    other = {**every, "part": "everything, torchvision:googlenet"}
+    lucent = {"units": 2, "wall_s_peer": 10.0, "cpu_s_peer": 20.0}
+    peers = {"part": "peers", "benchmark": "peers", "summary": {"googlenet_bvlc": lucent}}
+    (found,) = cuda.by_ours([mine, other, peers])
+    assert found["by_part"] == {mine["part"]: {"wall_s": 20, "cpu_s": 80}}
+    assert found["units"] == 2
+    assert cuda.by_ours([mine, {"part": "peers", "exit_code": None, "said": ""}]) == []
+    assert cuda.by_ours([peers]) == []
+
+
 def test_history_of_nothing_is_an_empty_plot() -> None:
     assert "circle" not in history.plot([], "nothing")
 
