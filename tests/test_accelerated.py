@@ -12,18 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from featviz.engine.accelerated import accelerated
+from featviz.engine.convolution import Convolution, Normalization, _Wider
 from featviz.engine.objectives import Channel
-from featviz.engine.operations import (
-    Convolution,
-    Normalization,
-    Rectifier,
-    ResponseNormalization,
-    _Folded,
-    _Unfolded,
-    _Wider,
-)
+from featviz.engine.operations import Rectifier, ResponseNormalization
 from featviz.engine.recipe import default_recipe
 from featviz.engine.slots import optimize_batch
+from featviz.engine.stem import Folded, Unfolded
 from featviz.network.googlenet_bvlc import GoogLeNetBvlc
 from featviz.network.network import Network
 from featviz.network.recording import Prefix
@@ -184,7 +178,7 @@ def test_a_stems_gradient_comes_in_blocks(kernel: int, padding: tuple[int, int],
     result = functional.conv2d(images, weight, None, 2, padding)
     coming = noise(*result.shape, seed=2)
     (expected,) = torch.autograd.grad(result, images, coming)
-    found = _Folded.of(weight, padding, side)(coming, 16, 12)
+    found = Folded.of(weight, padding, side)(coming, 16, 12)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)  # float64 rounding
 
 
@@ -194,7 +188,7 @@ def test_a_stem_on_pairs_of_pixels_is_the_convolution(
     kernel: int, padding: tuple[int, int]
 ) -> None:
     weight, bias = noise(5, 3, kernel, kernel, seed=1), noise(5, seed=2)
-    mine = _Unfolded.of(weight, bias, padding)
+    mine = Unfolded.of(weight, bias, padding)
     assert mine is not None
     images = noise(2, 3, 16, 12)
     expected = functional.conv2d(images, weight, bias, 2, padding)

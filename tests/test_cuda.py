@@ -7,9 +7,9 @@ import torch
 from networks import Everything, network_of
 
 from featviz.engine.accelerated import accelerated
+from featviz.engine.convolution import Convolution
 from featviz.engine.execution import execution
 from featviz.engine.objectives import Channel
-from featviz.engine.operations import Convolution
 from featviz.engine.optimize import optimize
 from featviz.engine.recipe import Recipe, default_recipe
 from featviz.engine.render import reproducible

@@ -17,16 +17,12 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from featviz.engine.operations import (
-    Convolution,
-    MaxPool,
-    Normalization,
-    Rectifier,
-    ResponseNormalization,
-)
+from featviz.engine.convolution import Convolution, Normalization
+from featviz.engine.operations import MaxPool, Rectifier, ResponseNormalization
 from featviz.engine.redirect import bounds_of, pictures_first, redirected
 from featviz.image.seeds import uniform
 from featviz.kernels import usable
+from featviz.kernels.layout import MOST_PLACES
 from featviz.network.network import Network
 from featviz.network.recording import Prefix
 from featviz.network.trace import Operation
@@ -371,7 +367,7 @@ def _max_pool(
     size = _pair(kernel_size)
     if input.ndim != 4 or return_indices or not usable(input):
         return None
-    if _pair(dilation) != (1, 1) or size[0] * size[1] > MaxPool.most_places:
+    if _pair(dilation) != (1, 1) or size[0] * size[1] > MOST_PLACES:
         return None
     return MaxPool(size, _pair(stride or kernel_size), _pair(padding), is_ceil=ceil_mode)
 

@@ -7,6 +7,8 @@ from torch import Tensor
 
 BLOCK = 1024
 """Values that a program handles."""
+MOST_PLACES = 81
+"""Of a window: kernels have a line for each, and a byte tells them apart."""
 Tile = tuple[int, int]
 """How many values a program of pixels and channels handles, and how many channels at most."""
 FORTH, BACK = (1024, 64), (2048, 32)

@@ -1,0 +1,225 @@
+"""Convolutions of frozen networks, with what stands around them taken in, by the quickest way.
+
+No weight wants a gradient here, and statistics never change.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from featviz.engine.stem import Folded, Unfolded
+from featviz.kernels import usable
+from featviz.kernels.layout import MOST_PLACES, Window
+
+_FEW_CHANNELS = 4
+"""Of a stem's input: colors."""
+_QUICK = ((3, 3), (5, 5))
+"""Kernels for which cuDNN has a quick depthwise convolution, but no quick gradient."""
+_QUICK_OUTPUTS = 128
+"""Multiples of it are quick: of 64 inputs a 3x3 kernel makes 256 in half the time of 192."""
+_MOST_ADDED = 1
+"""Rows or columns of zeros by which a kernel may grow to take in a padding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Normalization:
+    """BatchNorm in eval mode: times `scale`, plus `shift`, per channel."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __call__(self, values: Tensor) -> Tensor:
+        shape = (1, -1, *[1] * (values.ndim - 2))
+        return torch.addcmul(self.shift.view(shape), values, self.scale.view(shape))
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution:
+    """A two-dimensional convolution with everything but its input decided."""
+
+    weight: Tensor
+    bias: Tensor | None
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+    until_held: tuple[int, ...] = ()
+    """The operations from this one up to a rectifier that adds the bias where nobody reads them."""
+
+    def __call__(self, values: Tensor) -> Tensor:
+        if self._folded(*values.shape[2:]) is None:
+            return self.applied(values)
+        result = _Stem.apply(values, self)
+        assert isinstance(result, Tensor)
+        return result
+
+    @property
+    def has_kernel_bias(self) -> bool:
+        """Whether it has a bias that a rectifier's kernel could add."""
+        return self.bias is not None and usable(self.bias)
+
+    @cached_property
+    def without_bias(self) -> "Convolution":
+        """The convolution for a rectifier that adds the bias."""
+        return replace(self, bias=None)
+
+    def applied(self, values: Tensor) -> Tensor:
+        """The convolution as torch has it, by our own kernels where each channel has its own."""
+        way = _Depthwise if self._by_place is not None else _Wider if self._is_slow else None
+        if way is None or not usable(values):
+            return self.plain(values)
+        result = way.apply(values, self)
+        assert isinstance(result, Tensor)
+        return result
+
+    def plain(self, values: Tensor) -> Tensor:
+        """The convolution as torch has it."""
+        return functional.conv2d(
+            values,
+            *(self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups),
+        )
+
+    @cached_property
+    def _window(self) -> Window:
+        height, width = self.weight.shape[2:]
+        return Window((height, width), self.stride, self.padding)
+
+    @cached_property
+    def _by_place(self) -> Tensor | None:
+        """The kernels of a convolution with one for each channel: (place, channel)."""
+        channels, together, *size = self.weight.shape
+        is_own = together == 1 and self.groups == channels and self.dilation == (1, 1)
+        if not is_own or math.prod(size) > MOST_PLACES:
+            return None
+        return self.weight.flatten(1).T.contiguous()
+
+    @property
+    def _is_slow(self) -> bool:
+        """Whether cuDNN takes twice as long for it as for one with more outputs."""
+        outputs, inputs, *size = self.weight.shape
+        is_between = outputs > _QUICK_OUTPUTS and outputs % _QUICK_OUTPUTS == _QUICK_OUTPUTS // 2
+        is_plain = self.groups == 1 and math.prod(size) > 1 and inputs <= _QUICK_OUTPUTS // 2
+        return self._is_half and is_between and is_plain
+
+    @cached_property
+    def wider(self) -> "Convolution":
+        """The convolution with outputs of zero up to a number that cuDNN is quick with."""
+        more = -len(self.weight) % _QUICK_OUTPUTS
+        bias = None if self.bias is None else functional.pad(self.bias, (0, more))
+        weight = functional.pad(self.weight, (0, 0, 0, 0, 0, 0, 0, more))
+        return replace(self, weight=weight, bias=bias).laid_out()
+
+    def _folded(self, rows: int, columns: int) -> Folded | None:
+        """For the first layer, whose gradient would be most of its time: on a CPU, and on CUDA in
+        half precision; for inputs of even size."""
+        is_stem = self.stride == (2, 2) and self.weight.shape[1] <= _FEW_CHANNELS
+        is_plain = self.groups == 1 and self.dilation == (1, 1)
+        if not (is_stem and is_plain and (self.weight.device.type == "cpu" or self._is_half)):
+            return None
+        if rows % 2 or columns % 2:
+            return None
+        if self._is_half and rows % 4 == 0 and columns % 4 == 0:
+            return self._folded_by_four
+        return self._folded_by_two
+
+    @cached_property
+    def _folded_by_two(self) -> Folded:
+        return Folded.of(self.weight, self.padding, 2)
+
+    @cached_property
+    def _folded_by_four(self) -> Folded:
+        return Folded.of(self.weight, self.padding, 4)
+
+    @cached_property
+    def _unfolded(self) -> Unfolded | None:
+        """For the way there of a layer that has `_folded` for the way back."""
+        return Unfolded.of(self.weight, self.bias, self.padding) if self._is_half else None
+
+    @property
+    def _is_half(self) -> bool:
+        return self.weight.is_cuda and self.weight.itemsize == 2
+
+    def then(self, normalization: Normalization) -> "Convolution":
+        """The convolution with a normalization of its result taken in."""
+        scale, shift = normalization.scale, normalization.shift
+        bias = shift if self.bias is None else torch.addcmul(shift, self.bias, scale)
+        return replace(self, weight=self.weight * scale.view(-1, 1, 1, 1), bias=bias)
+
+    def after(self, padding: tuple[int, int, int, int]) -> "Convolution | None":
+        """The convolution with a padding by zeros (left, right, top, bottom) taken in.
+
+        Where the sides differ the kernel grows by zeros, which the larger padding on the other
+        side makes up for. None where the kernel would grow by more than a row or column.
+        """
+        left, right, top, bottom = padding
+        rows, columns = max(top, bottom), max(left, right)
+        growth = (columns - left, columns - right, rows - top, rows - bottom)
+        is_plain = self.padding == (0, 0) and self.dilation == (1, 1)
+        if not is_plain or min(padding) < 0 or max(growth) > _MOST_ADDED:
+            return None
+        return replace(self, weight=functional.pad(self.weight, growth), padding=(rows, columns))
+
+    def laid_out(self) -> "Convolution":
+        """The convolution with its kernel in the order that pictures have: channels last."""
+        weight = self.weight.contiguous(memory_format=torch.channels_last)
+        bias = None if self.bias is None else self.bias.contiguous()
+        return replace(self, weight=weight, bias=bias)
+
+
+class _Stem(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, convolution: Convolution) -> Tensor:
+        ctx.convolution, ctx.size = convolution, values.shape[2:]
+        unfolded = convolution._unfolded
+        return convolution.applied(values) if unfolded is None else unfolded(values)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        folded = ctx.convolution._folded(*ctx.size)
+        return folded(gradients[0], *ctx.size), None
+
+
+class _Depthwise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, convolution: Convolution) -> Tensor:
+        from featviz.kernels.depthwise import convolved
+
+        ctx.convolution, ctx.size = convolution, values.shape[2:]
+        own, window = convolution._by_place, convolution._window
+        if own is None or window.size in _QUICK:
+            return convolution.plain(values)
+        return convolved(values, own, convolution.bias, window, window.output_size(*ctx.size))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        from featviz.kernels.depthwise import convolved_gradient
+
+        weight, window = ctx.convolution._by_place, ctx.convolution._window
+        return convolved_gradient(gradients[0], weight, window, tuple(ctx.size)), None
+
+
+class _Wider(torch.autograd.Function):
+    """The first outputs of a convolution's `wider`, where they lie; the gradient is its own."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, convolution: Convolution) -> Tensor:
+        ctx.convolution = convolution
+        ctx.save_for_backward(values)
+        whole = convolution.wider.plain(values)
+        shape = (len(whole), len(convolution.weight), *whole.shape[2:])
+        kept = whole.new_empty(0)  # no view: a rectifier may overwrite it
+        return kept.set_(whole.untyped_storage(), 0, shape, whole.stride())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (values,), own = ctx.saved_tensors, ctx.convolution
+        settings = own.stride, own.padding, own.dilation, False, (0, 0), own.groups
+        back, _, _ = torch.ops.aten.convolution_backward(
+            gradients[0], values, own.weight, None, *settings, (True, False, False)
+        )
+        return back, None
