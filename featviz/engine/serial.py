@@ -12,6 +12,8 @@ from featviz.errors import DoesNotFit, Malformed, NotFinite, UnknownName
 Data = Any
 """What JSON can hold."""
 
+_PLAIN = frozenset((str, int, float, bool, type(None)))
+
 
 class Vocabulary:
     """The classes that may stand in a file, by their name."""
@@ -25,12 +27,15 @@ class Vocabulary:
 
     def to_data(self, value: object) -> Data:
         """`value` with each dataclass as {"is": its name, field: ...} and tuples as lists."""
-        if is_dataclass(value) and not isinstance(value, type):
-            data = {
-                name: self.to_data(_widened(getattr(value, name), hint))
-                for name, hint in _hints(type(value)).items()
-            }
-            return {"is": type(value).__name__, **data}
+        kind = type(value)
+        if kind in _PLAIN:
+            return value
+        if is_dataclass(kind):
+            data: dict[str, Data] = {"is": kind.__name__}
+            for name, hint, may_widen in _written(kind):
+                each = getattr(value, name)
+                data[name] = self.to_data(_widened(each, hint) if may_widen else each)
+            return data
         if isinstance(value, (tuple, list)):
             return [self.to_data(each) for each in value]
         return value
@@ -73,6 +78,16 @@ def _hints(kind: type) -> Mapping[str, Any]:
     """The types of a dataclass's fields, of those that are compared, in their order."""
     hints = get_type_hints(kind)
     return {each.name: hints[each.name] for each in fields(kind) if each.compare}
+
+
+@cache
+def _written(kind: type) -> tuple[tuple[str, Any, bool], ...]:
+    """Name, type, and whether `_widened` may change it, of the fields of `_hints`."""
+    return tuple((name, hint, _has_float(hint)) for name, hint in _hints(kind).items())
+
+
+def _has_float(hint: Any) -> bool:
+    return hint is float or any(map(_has_float, get_args(hint)))
 
 
 def canonical(data: Data) -> str:
