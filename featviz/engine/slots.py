@@ -44,7 +44,7 @@ class Finished:
 
     `course` is (step, row), NaN after a row stopped; `is_finite` is False for a row that was
     given up because its value or gradient was not a number; `moved` says whether what the network
-    says of it ever changed.
+    says of it ever changed. All but the images are on the host.
     """
 
     images: Images
@@ -52,6 +52,17 @@ class Finished:
     steps: Tensor
     is_finite: Tensor
     moved: Tensor
+
+    def part(self, start: int, count: int) -> "Finished":
+        """Some rows of these."""
+        rows = slice(start, start + count)
+        return Finished(
+            self.images[rows],
+            self.course[:, rows],
+            self.steps[rows],
+            self.is_finite[rows],
+            self.moved[rows],
+        )
 
 
 def stream(
@@ -213,23 +224,28 @@ class Slots:
             done = sorted({*done, *stopped})
         if not done:
             return []
-        with torch.no_grad():
-            images = self.first.parameterization.decode(self._parameters)
-        self._stopping.end(self._rows_of(done))
+        rows, count = self._rows_of(done), self.first.count
+        finished = self._finished(rows)
+        self._stopping.end(rows)
         for place in done:
             self._ages[place] = None
-        return [(self._numbers[place], self._finished(images, place)) for place in done]
+        return [
+            (self._numbers[place], finished.part(at * count, count))
+            for at, place in enumerate(done)
+        ]
 
-    def _finished(self, images: Images, place: int) -> Finished:
-        rows = slice(place * self.first.count, (place + 1) * self.first.count)
-        stopping = self._stopping
-        moved = stopping.moved[rows] | (self.first.steps == 1)  # of one step nothing is known
+    def _finished(self, rows: Rows) -> Finished:
+        """What became of these rows, brought to the host together: each look at the device waits."""
+        steps, stopping = self.first.steps, self._stopping
+        with torch.no_grad():
+            images = self.first.parameterization.decode(self._parameters)
+        moved = stopping.moved[rows] | (steps == 1)  # of one step nothing is known
         return Finished(
-            images[rows].clone(),
-            self._course[: self.first.steps, rows].clone(),
-            stopping.numbers[rows].clone(),
-            stopping.is_finite[rows].clone(),
-            moved,
+            images[rows],
+            self._course[:steps, rows].cpu(),
+            stopping.numbers[rows].cpu(),
+            stopping.is_finite[rows].cpu(),
+            moved.cpu(),
         )
 
     def _at_once(self, places: Iterable[int]) -> list[list[int]]:
