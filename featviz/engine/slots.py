@@ -235,7 +235,7 @@ class Slots:
         ]
 
     def _finished(self, rows: Rows) -> Finished:
-        """What became of these rows, brought to the host together: each look at the device waits."""
+        """What became of these rows, brought to the host together; each look would wait."""
         steps, stopping = self.first.steps, self._stopping
         with torch.no_grad():
             images = self.first.parameterization.decode(self._parameters)
