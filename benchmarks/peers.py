@@ -202,7 +202,7 @@ def beside(network: Network, recipes: Sequence[Recipe], device: str) -> list[Rec
         for channel in range(network.layer(layer).channels)
     )
     asked = {recipe.digest for recipe in recipes}
-    return [each for each in others if each.digest not in asked][: most - len(recipes)]
+    return [each for each in others if each.digest not in asked][: max(0, most - len(recipes))]
 
 
 def _row(judge: Judge, turn: Turn) -> dict[str, Any]:

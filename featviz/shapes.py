@@ -21,5 +21,8 @@ Steps = Int64[Tensor, " batch"]
 Rows = Int64[Tensor, " row"]
 """Numbers of some rows of a batch."""
 
+Matrix = tuple[tuple[float, ...], ...]
+"""Rows of a small matrix of constants."""
+
 Flags = Bool[Tensor, " batch"]
 """A yes or no for each row of a batch."""

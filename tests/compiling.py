@@ -90,6 +90,7 @@ def compile_network(dtype: torch.dtype) -> None:
         seen = given(images, numbers, numbers, dtype, is_reversed=is_reversed)
         taken(seen, numbers, torch.float32, is_reversed=is_reversed)
     unpaired(paired(seen, 16, (1, 1), (1, 1)), 3, 2, (1, 1), (16, 20))
+    unpaired(maps(2, 64, 5, 6, dtype=dtype), 3, 4, (1, 1), (16, 20))
     rectify_(values, bias.to(dtype), (0.0, 6.0))
     for rows in (None, torch.ones(2, dtype=torch.bool)):
         rectified_gradient(values, values, (0.0, 6.0), rows, overwrites=True)

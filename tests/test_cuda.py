@@ -79,11 +79,24 @@ def test_what_is_read_before_a_rectifier_changes_no_mate(pooled: Network) -> Non
     placed = pooled.at("cuda", torch.bfloat16)
     mine = asked(placed, "inception3a", 1, steps=8, size=64)[0]
     before = next(key for key in placed.layers() if key.endswith("3a.branch1.conv")) + "/pre"
+    compare_beside(placed, mine, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_read_before_a_depthwise_rectifier_changes_no_mate(dtype: torch.dtype) -> None:
+    placed = load().at("cuda", dtype)
+    before = next(key for key in placed.layers() if key.endswith("1.0.conv_dw")) + "/pre"
+    compare_beside(placed, asked(placed, "blocks.2", 1, steps=8, size=64)[0], before)
+
+
+def compare_beside(placed: Network, mine: Recipe, before: str) -> None:
+    """Asserts that a picture is the same whether a mate reads what its plan has held, or not."""
     plan = accelerated(placed, 64, 64).rewrites.values()
     held = {i for each in plan if isinstance(each, Convolution) for i in each.until_held}
     assert placed.operation(before, 64, 64) in held
     other = default_recipe(placed, Channel(before, 0), steps=8, size=64)
     alone, beside = optimize_batch(placed, [mine, mine]), optimize_batch(placed, [mine, other])
+    assert torch.equal(alone.course[:, 0], beside.course[:, 0])
     assert torch.equal(alone.images[0], beside.images[0])
 
 
@@ -98,6 +111,11 @@ def test_the_cheaper_operations_are_used(
     plan = accelerated(network.at("cuda", dtype), 64, 64).rewrites.values()
     wanted = {"Convolution", "Rectifier", "NoneType"} | (set() if is_default else {"MaxPool"})
     assert wanted <= {type(each).__name__ for each in plan}
+    convolutions = [each for each in plan if isinstance(each, Convolution)]
+    assert any(each._by_place is not None for each in convolutions) == is_default
+    assert any(each._is_slow for each in convolutions) == (
+        dtype == torch.bfloat16 and not is_default
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -9,11 +9,13 @@ from torch.nn import functional
 
 pytest.importorskip("triton")
 
+from featviz.engine import convolution, stem
+from featviz.engine.convolution import Convolution
 from featviz.engine.operations import MaxPool
 from featviz.engine.recipe import Adam
 from featviz.engine.redirect import redirected
 from featviz.image.color import RGB_FROM_DECORRELATED, rgb_from_decorrelated
-from featviz.image.fourier import decoded
+from featviz.image.fourier import images_from_coefficients
 from featviz.image.warp import Fill, Reflect, compose, resample, rotation, scaling, translation
 from featviz.kernels.ascent import ascend
 from featviz.kernels.decoding import squashed, unsquashed
@@ -87,16 +89,16 @@ def test_a_pooled_nan_stays_and_the_gradient_goes_to_it() -> None:
 def test_the_rectified_gradient_is_the_redirected_one(
     bounds: tuple[float, float], layout: str
 ) -> None:
-    values = random(4, 6, 5, 7)
+    values = random(4, 70, 6, 7)  # more than a program handles
     values[1] = -values[1].abs() - 2  # blocked
     values[2] = -values[2].abs() - 2  # blocked, not among the rows
-    coming = random(4, 6, 5, 7, seed=1)
+    coming = random(4, 70, 6, 7, seed=1)
     rows = torch.tensor([True, True, False, False], device=DEVICE)
     result = values.clamp(*bounds)
     if layout == "channels_last":
         result, given = (each.contiguous(memory_format=LAST) for each in (result, coming))
     elif layout == "slice":
-        given = torch.cat([coming, coming], dim=1).contiguous(memory_format=LAST)[:, 3:9]
+        given = torch.cat([coming, coming], dim=1).contiguous(memory_format=LAST)[:, 3:73]
         coming = given
     elif layout == "pixel":
         result, values, coming = (
@@ -212,7 +214,8 @@ def test_spectra_are_decoded_as_torch_does(size: tuple[int, int], mixes: bool) -
         return (rgb_from_decorrelated(planes) if mixes else planes).sigmoid()
 
     coefficients.requires_grad_()
-    found = decoded(coefficients, gain, RGB_FROM_DECORRELATED if mixes else None)
+    matrix = RGB_FROM_DECORRELATED if mixes else None
+    found = images_from_coefficients(coefficients, gain, matrix)
     assert torch.allclose(found.double(), work(coefficients.detach().double()), atol=1e-5)
     (back,) = torch.autograd.grad(found, coefficients, coming)
     assert torch.allclose(back.double(), gradient_of(work, coefficients, coming), atol=1e-5)
@@ -233,10 +236,11 @@ def test_colors_and_their_gradient_are_the_sigmoids(mixes: bool) -> None:  # noq
 @pytest.mark.parametrize(
     ("factors", "angle", "offset", "output"),
     [
-        ((1.0, 1.0), 0.0, (0.0, 0.0), (12, 15)),
-        ((1.1, 0.8), 25.0, (2.3, -3.7), (12, 15)),
-        ((-1.0, 1.0), 0.0, (0.0, 0.5), (12, 15)),
+        ((1.0, 1.0), 0.0, (0.0, 0.0), (17, 33)),
+        ((1.1, 0.8), 25.0, (2.3, -3.7), (17, 33)),
+        ((-1.0, 1.0), 0.0, (0.0, 0.5), (17, 33)),
         ((0.4, 2.5), 80.0, (9.0, 30.0), (9, 22)),
+        ((0.06, 0.03), 10.0, (1.0, 2.0), (19, 30)),
         ((1.0, 1.0), 3.0, (-40.0, 55.0), (7, 6)),
     ],
 )
@@ -247,13 +251,13 @@ def test_sampling_and_its_gathered_gradient_are_grid_samples(
     offset: tuple[float, float],
     output: tuple[int, int],
 ) -> None:
-    images = random(2, 3, 12, 15)
-    center = (5.5, 7.0)
+    images = random(2, 5, 17, 33)  # more than a program of each kernel handles
+    center = (8.0, 16.0)
     turned = rotation(torch.tensor([angle, -angle / 2], device=DEVICE), center=center)
     scaled = scaling(torch.tensor([factors, factors[::-1]], device=DEVICE), center=center)
     moved = translation(torch.tensor([offset, (0.0, 0.0)], device=DEVICE))
     affine = compose(moved, compose(turned, scaled))
-    coming = random(2, 3, *output, seed=1)
+    coming = random(2, 5, *output, seed=1)
     rows, columns = output
     work = lambda each: resample(  # noqa: E731
         each, affine.double(), rows=rows, columns=columns, border=border
@@ -262,8 +266,24 @@ def test_sampling_and_its_gathered_gradient_are_grid_samples(
     result = sampled(images, affine, rows, columns, reflects=reflects)
     assert torch.allclose(result.double(), work(images.double()), atol=2e-4)
     expected = gradient_of(work, images, coming)
-    found = gathered(coming, affine, (12, 15), reflects=reflects)
-    assert torch.allclose(found.double(), expected, atol=2e-4)
+    found = gathered(coming, affine, (17, 33), reflects=reflects)
+    assert torch.allclose(found.double(), expected, rtol=1e-5, atol=5e-4)
+
+
+@pytest.mark.parametrize(("side", "zoom"), [(1, 2.2), (2, 3.2), (4, 5.0), (8, 7.0), (16, 16.0)])
+def test_a_pixel_may_be_read_by_all_of_the_output(side: int, zoom: float) -> None:
+    images, coming = random(1, 3, side, side), random(1, 3, side, side, seed=1)
+    factors = torch.tensor([[1 / zoom, 1 / zoom]], device=DEVICE)
+    middle = (side - 1) / 2
+    affine = compose(
+        translation(torch.tensor([[0.3, -0.2]], device=DEVICE)),
+        scaling(factors, center=(middle, middle)),
+    )
+    work = lambda each: resample(  # noqa: E731
+        each, affine.double(), rows=side, columns=side, border=Reflect()
+    )
+    found = gathered(coming, affine, (side, side), reflects=True)
+    assert torch.allclose(found.double(), gradient_of(work, images, coming), atol=1e-4)
 
 
 @pytest.mark.parametrize("is_reversed", [False, True])
@@ -339,3 +359,51 @@ def test_channels_are_convolved_with_their_own_kernels_as_torch_does(
     coming = random(*expected.shape, seed=3)
     found = convolved_gradient(coming, own, window, (9, 12))
     assert torch.allclose(found.double(), gradient_of(work, maps, coming), atol=1e-5)
+
+
+@pytest.fixture
+def _as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is chosen on CUDA in half precision, on any device, for float32 as well."""
+    for module in (convolution, stem):
+        monkeypatch.setattr(module, "usable", lambda values: values.dtype != torch.float64)
+    monkeypatch.setattr(Convolution, "_is_half", property(lambda _: True))
+
+
+@pytest.mark.usefixtures("_as_on_cuda")
+@pytest.mark.parametrize(
+    ("shape", "stride", "padding", "groups", "size"),
+    [
+        ((6, 1, 4, 4), 2, 1, 6, (8, 10)),
+        ((6, 1, 3, 3), 1, 1, 6, (8, 10)),
+        ((70, 1, 5, 6), 2, 2, 70, (9, 7)),
+        ((8, 3, 7, 7), 2, 3, 1, (16, 12)),
+        ((8, 3, 7, 7), 2, 3, 1, (14, 12)),
+        ((8, 3, 3, 3), 2, 1, 1, (15, 12)),
+        ((192, 4, 3, 3), 1, 1, 1, (5, 6)),
+    ],
+)
+def test_convolutions_by_other_ways_are_torchs(
+    shape: tuple[int, ...], stride: int, padding: int, groups: int, size: tuple[int, int]
+) -> None:
+    weight, bias = random(*shape, seed=1), random(shape[0], seed=2)
+    settings = (stride, stride), (padding, padding), (1, 1), groups
+    mine = Convolution(weight, bias, *settings).laid_out()
+    images = random(2, shape[1] * groups, *size).contiguous(memory_format=LAST).requires_grad_()
+    work = lambda each: functional.conv2d(each, weight.double(), bias.double(), *settings)  # noqa: E731
+    found = mine(images)
+    assert type(found.grad_fn).__name__ != "ConvolutionBackward0" or size[0] % 2
+    assert torch.allclose(found.double(), work(images.double()), atol=1e-4)
+    coming = random(*found.shape, seed=3)
+    (back,) = torch.autograd.grad(found, images, coming)
+    assert torch.allclose(back.double(), gradient_of(work, images, coming), atol=1e-4)
+
+
+@pytest.mark.usefixtures("_as_on_cuda")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_bias_that_a_rectifier_adds_is_the_same_to_the_bit(dtype: torch.dtype) -> None:
+    weight, bias = random(40, 1, 4, 4, seed=1).to(dtype), random(40, seed=2).to(dtype)
+    own = Convolution(weight, bias, (2, 2), (1, 1), (1, 1), 40).laid_out()
+    maps = random(2, 40, 8, 10).to(dtype).contiguous(memory_format=LAST)
+    expected, found = own(maps), own.without_bias(maps)
+    rectify_(found, bias, (-torch.inf, torch.inf))
+    assert torch.equal(found, expected)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -42,7 +43,7 @@ class Maps:
     given: Float[Tensor, "batch channel site"]
     grid: Grid
 
-    @property
+    @cached_property
     def values(self) -> Float[Tensor, "batch channel site"]:
         """All of them."""
         return _exact(self.given)

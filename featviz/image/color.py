@@ -7,10 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.kernels import usable
+from featviz.shapes import Matrix
 
 Planes = Float[Tensor, "*batch 3 row column"]
 AnyPlanes = Float[Tensor, "*batch channel row column"]
-Matrix = tuple[tuple[float, ...], ...]
 
 # Square root of the correlation of ImageNet's RGB values. Source: tensorflow/lucid v0.3.10,
 # lucid/optvis/param/color.py, "color_correlation_svd_sqrt".

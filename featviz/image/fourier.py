@@ -5,12 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from featviz.image.color import Matrix
 from featviz.image.spectrum import Planes
-from featviz.shapes import Images
+from featviz.shapes import Images, Matrix
 
 
-def decoded(coefficients: Planes, gain: Tensor, matrix: Matrix | None) -> Images:
+def images_from_coefficients(coefficients: Planes, gain: Tensor, matrix: Matrix | None) -> Images:
     """What `hartley` and `images_from_planes` make of coefficients times the gain, for those that
     `featviz.kernels.usable` admits; `matrix`: of the colors, if they are mixed."""
     return _Decoded.apply(coefficients, gain, matrix)

@@ -16,7 +16,7 @@ from featviz.image.color import (
     decorrelated_from_rgb,
     images_from_planes,
 )
-from featviz.image.fourier import decoded
+from featviz.image.fourier import images_from_coefficients
 from featviz.image.seeds import normal
 from featviz.image.spectrum import hartley, pink_gain
 from featviz.kernels import usable
@@ -126,7 +126,7 @@ class Fourier(Parameterization):
         if not usable(parameters):
             return _images_from_planes(hartley(parameters * gain), self.color)
         _check_channels(parameters.shape[1], self.color)
-        return decoded(
+        return images_from_coefficients(
             parameters, gain, RGB_FROM_DECORRELATED if self.color == "decorrelated" else None
         )
 

@@ -10,8 +10,8 @@ import triton.language as tl
 from torch import Tensor
 
 from featviz.kernels.layout import BLOCK, grid
+from featviz.shapes import Matrix
 
-Matrix = tuple[tuple[float, ...], ...]
 _IDENTITY: Matrix = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
@@ -20,7 +20,7 @@ def times_gain(coefficients: Tensor, gain: Tensor) -> Tensor:
     coefficients = coefficients.contiguous()
     result = torch.empty_like(coefficients)
     plane = gain.numel()
-    _gain[grid(coefficients.numel() // plane, plane)](
+    _gain[(coefficients.numel() // plane, -(-plane // BLOCK))](
         coefficients, gain.contiguous(), result, plane, BLOCK
     )
     return result
@@ -33,7 +33,7 @@ def coefficients_from_half(half: Tensor, columns: int, gain: Tensor) -> Tensor:
     *batch, rows, kept, _ = half.shape
     result = half.new_empty(*batch, rows, columns)
     planes, scale = result[..., 0, 0].numel(), (rows * columns) ** -0.5
-    _coefficients[grid(planes, rows * columns)](
+    _coefficients[(planes, -(-rows * columns // BLOCK))](
         *(half, gain.contiguous(), result, scale, rows, columns, kept, BLOCK)
     )
     return result
@@ -46,7 +46,7 @@ def images_from_half(half: Tensor, columns: int, matrix: Matrix | None) -> Tenso
     result = half.new_empty(*batch, rows, columns)
     scale, images = (rows * columns) ** -0.5, result[..., 0, 0].numel()
     images //= 1 if matrix is None else 3
-    _images[grid(images, rows * columns)](
+    _images[(images, -(-rows * columns // BLOCK))](
         *(half, result, scale, rows, columns, kept),
         *(*_weights(matrix), matrix is not None, BLOCK),
     )
@@ -87,9 +87,9 @@ def _weights(matrix: Matrix | None) -> list[float]:
 @triton.jit
 @no_type_check
 def _gain(coefficients, gain, result, plane, BLOCK: tl.constexpr):
-    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    place = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     is_there = place < plane
-    at = tl.program_id(1).to(tl.int64) * plane + place
+    at = tl.program_id(0).to(tl.int64) * plane + place
     value = tl.load(coefficients + at, mask=is_there, other=0.0)
     value *= tl.load(gain + place, mask=is_there, other=0.0)
     tl.store(result + at, value, mask=is_there)
@@ -118,8 +118,8 @@ def _hartley(half, place, is_mirrored, is_there):
 @triton.jit
 @no_type_check
 def _coefficients(half, gain, result, scale, rows, columns, kept, BLOCK: tl.constexpr):
-    plane = tl.program_id(1).to(tl.int64)
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    plane = tl.program_id(0).to(tl.int64)
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     is_there = at < rows * columns
     place, is_mirrored = _place(at, rows, columns, kept)
     value = _hartley(half + 2 * plane * rows * kept, place, is_mirrored, is_there)
@@ -148,8 +148,8 @@ def _images(
     MIXES: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    image = tl.program_id(1).to(tl.int64)
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    image = tl.program_id(0).to(tl.int64)
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     plane, size = rows * columns, 2 * rows * kept
     is_there = at < plane
     place, is_mirrored = _place(at, rows, columns, kept)

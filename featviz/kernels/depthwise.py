@@ -73,8 +73,6 @@ def _convolve(
     top = (pixel // out_columns) * DOWN - ABOVE
     left = (pixel % out_columns) * RIGHT - LEFT
     total = tl.zeros((TALL, WIDE), tl.float32)
-    if HAS_BIAS:
-        total += tl.load(bias + channel, mask=is_channel, other=0.0).to(tl.float32)
     for row in tl.static_range(HEIGHT):
         for column in tl.static_range(WIDTH):
             y, x = top + row, left + column
@@ -83,8 +81,12 @@ def _convolve(
             value = tl.load(at, mask=is_inside, other=0.0).to(tl.float32)
             at = weight + (row * WIDTH + column) * channels + channel
             total += value * tl.load(at, mask=is_channel, other=0.0).to(tl.float32)
+    total = total.to(result.dtype.element_ty)
+    if HAS_BIAS:  # after rounding, as a rectifier adds it
+        shift = tl.load(bias + channel, mask=is_channel, other=0.0).to(tl.float32)
+        total = (total.to(tl.float32) + shift).to(result.dtype.element_ty)
     at = result + (image * out_rows * out_columns + pixel) * channels + channel
-    tl.store(at, total.to(result.dtype.element_ty), mask=is_there)
+    tl.store(at, total, mask=is_there)
 
 
 @triton.jit

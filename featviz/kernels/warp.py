@@ -12,9 +12,7 @@ from torch import Tensor
 PIXELS = 256
 """Of a picture, that a program of the way there handles."""
 TALL, WIDE = 16, 16
-"""Rows and columns that a program of the way back handles."""
-PLANES = 3
-"""Channels that it handles."""
+"""Rows and columns that a program of the way back handles, of three channels."""
 SLACK_PX = 0.01
 """By which rounding might move a position."""
 
@@ -38,7 +36,7 @@ def gathered(gradient: Tensor, affine: Tensor, size: tuple[int, int], *, reflect
     images, channels, rows, columns = gradient.shape
     result = gradient.new_empty(images, channels, *size)
     tiles = -(-size[0] // TALL) * -(-size[1] // WIDE)
-    _gather[(tiles, -(-channels // PLANES), images)](
+    _gather[(tiles, -(-channels // 3), images)](
         *(gradient.contiguous(), affine.contiguous(), result, channels),
         *(rows, columns, *size, reflects, SLACK_PX, TALL, WIDE),
     )
@@ -165,8 +163,10 @@ def _gather(
                 last_x = start + tl.where(is_upright, far, in_columns - 1 - left)
                 if (last_x >= lowest_x) & (first_x <= highest_x):
                     ahead, aside = y - down, x - right
-                    from_row = tl.ceil(row_by_y * ahead + row_by_x * aside - row_reach)
-                    from_column = tl.ceil(column_by_y * ahead + column_by_x * aside - column_reach)
+                    from_row = row_by_y * ahead + row_by_x * aside - row_reach
+                    from_row = tl.maximum(tl.ceil(from_row), 0.0)
+                    from_column = column_by_y * ahead + column_by_x * aside - column_reach
+                    from_column = tl.maximum(tl.ceil(from_column), 0.0)
                     above = a * from_row + b * from_column - ahead
                     before = c * from_row + d * from_column - aside
                     for square in range(high * wide):
