@@ -4,6 +4,7 @@ python -m benchmarks.report            # rewrites the section in README.md
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,8 @@ def _gpu_peers(result: dict[str, Any]) -> str:
         f"of {units} units of `{NETWORKS[1]}`, {found['passes_peer']:.0f} passes): {ratios}. Of "
         "these units our score by theirs is "
         f"{found['score_ratio']:.2f} with the default steps, {found['held_out_ratio']:.2f} under "
-        "held-out changes."
+        f"held-out changes, and {found['score_native_ratio']:.2f} with both enlarged to the 224 px "
+        "that Lucent optimizes for."
     )
 
 
@@ -301,12 +303,13 @@ def _scaling() -> str:
 
 
 def _peers() -> str:
-    newest_of: dict[tuple[str, str], dict[str, Any]] = {}
-    for path in RESULTS.glob("peers-*.json"):
+    newest_of: dict[str, dict[str, Any]] = {}
+    for path in sorted(RESULTS.glob("peers-*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
         settings = result["settings"]
-        key = settings.get("tool", "lucent"), settings["variant"]
-        if key not in newest_of or newest_of[key]["date"] < result["date"]:
+        key = _peer_name(settings)
+        is_newer = key not in newest_of or newest_of[key]["date"] <= result["date"]
+        if settings.get("device", "cpu") == "cpu" and is_newer:
             newest_of[key] = result
     if not newest_of:
         return ""
@@ -314,11 +317,16 @@ def _peers() -> str:
     rows = [row for result in parts for row in _peer_rows(result)]
     head = ["peer", "network", "units", "passes", "CPU time", "score", "held out", "at 224 px"]
     head += ["rank", "equal after", "CPU time then"]
-    notes = dict.fromkeys(note for each in parts if (note := each["settings"].get("note", "")))
+    steps = dict.fromkeys(str(each["settings"]["steps"]) for each in parts)
+    notes = [
+        f"{_peer_name(each['settings'])}: {note}."
+        for each in parts
+        if (note := each["settings"].get("note", "").rstrip("."))
+    ]
     conditions = dict.fromkeys(_where(each) for each in parts)
     return (
         f"**Against peers** (`scripts/bench peers`; {'; '.join(conditions)}; "
-        "our preset `fast` as it was then, their own defaults, 128 px for both and, in rows of "
+        f"{' or '.join(steps)} steps of ours, their own defaults, 128 px for both and, in rows of "
         'their own, our "auto" size): passes of the network a unit, ours and theirs; '
         "their CPU time by ours; medians over units of our score by theirs: as each tool shows its "
         "picture to the network (Lucent and Horama enlarge it to 224), under held-out changes, and "
@@ -331,10 +339,14 @@ def _peers() -> str:
     )
 
 
+def _peer_name(settings: Mapping[str, Any]) -> str:
+    """The tool, and its weights where they are not as it has them."""
+    tool, variant = settings.get("tool", "lucent"), settings["variant"]
+    return tool if variant == "default" else f"{tool}, {variant} weights"
+
+
 def _peer_rows(result: dict[str, Any]) -> list[list[str]]:
-    settings = result["settings"]
-    peer = settings.get("tool", "lucent")
-    peer += "" if settings["variant"] == "default" else f", {settings['variant']} weights"
+    peer = _peer_name(result["settings"])
     rows = []
     for name, each in result["summary"].items():
         if not each["units"]:

@@ -389,6 +389,19 @@ def test_history_has_a_point_per_result_and_layer(
     assert older[1] > newer[1]  # more is further up
 
 
+def test_a_full_batch_has_others_of_the_layer_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = featviz.load("planted")
+    layer = max(network.layers(), key=lambda key: network.layer(key).channels)
+    asked = [default_recipe(network, featviz.Channel(layer, n)) for n in (3, 1, 0)]
+    monkeypatch.setattr(peers, "DEFAULT_SLOTS", {"cpu": 5})
+    others = peers.beside(network, asked, "cpu")
+    assert len(others) == 2
+    assert not {each.digest for each in others} & {each.digest for each in asked}
+    assert {each.objective.layers for each in others} == {(layer,)}
+    monkeypatch.setattr(peers, "DEFAULT_SLOTS", {"cpu": 2})
+    assert peers.beside(network, asked, "cpu") == []
+
+
 def test_history_knows_the_parts_of_a_cuda_result(tmp_path: Path) -> None:
     part = {**result_of(4, 0.5, device="cuda", dtype="bfloat16"), "benchmark": "step"}
     rows = [{"part": "tests", "exit_code": 0}, part, {"benchmark": "everything", "rows": []}]
