@@ -7,8 +7,7 @@ The gpu-marked tests, `step` in float32 and bfloat16, and `everything` in bfloat
 architecture and, with a weights file, on `googlenet_bvlc`, there with the preset `fast` too. With
 `--peers`, a folder for `peers --cache`, Lucent on the same card. Each part is a process of its own;
 one that fails or for which there is no time left is said to, and the others go on; the JSON is
-written anew after each. Exit code: 2
-where there is no CUDA device, 1 where a part failed.
+written anew after each. Exit code: 2 where there is no CUDA device, 1 where a part failed.
 """
 
 import argparse
@@ -97,8 +96,8 @@ def parts(options: argparse.Namespace) -> dict[str, list[str]]:
 
 
 def by_ours(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Lucent's wall and CPU seconds a unit by ours, as we render every unit of the same network,
-    with all that comes before the first step: one row, none where either is missing."""
+    """Lucent's wall and CPU seconds a unit by those of ours in rendering every unit of the same
+    network, planning and compiling included: one row, none where either is missing."""
     made = {row["part"]: row["summary"] for row in rows if row.get("benchmark") == "everything"}
     theirs = [row["summary"].get(NETWORK, {}) for row in rows if row.get("benchmark") == "peers"]
     if not made or not theirs or not theirs[0].get("units"):

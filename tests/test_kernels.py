@@ -407,3 +407,11 @@ def test_a_bias_that_a_rectifier_adds_is_the_same_to_the_bit(dtype: torch.dtype)
     expected, found = own(maps), own.without_bias(maps)
     rectify_(found, bias, (-torch.inf, torch.inf))
     assert torch.equal(found, expected)
+
+
+@pytest.mark.usefixtures("_as_on_cuda")
+def test_a_picture_without_a_batch_is_convolved_as_torch_does() -> None:
+    weight = random(6, 1, 4, 4, seed=1)
+    own = Convolution(weight, None, (2, 2), (1, 1), (1, 1), 6)
+    picture = random(6, 8, 10)
+    assert torch.equal(own(picture), functional.conv2d(picture, weight, None, 2, 1, 1, 6))
