@@ -14,22 +14,22 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from featviz.image.color import RGB_FROM_DECORRELATED
-from featviz.kernels.ascent import ascend
-from featviz.kernels.decoding import (
+from featviz.kernels.cuda.ascent import ascend
+from featviz.kernels.cuda.decoding import (
     coefficients_from_half,
     images_from_half,
     squashed,
     times_gain,
     unsquashed,
 )
-from featviz.kernels.depthwise import convolved, convolved_gradient
-from featviz.kernels.input import given, taken
+from featviz.kernels.cuda.depthwise import convolved, convolved_gradient
+from featviz.kernels.cuda.input import given, taken
+from featviz.kernels.cuda.pairs import paired, unpaired
+from featviz.kernels.cuda.pooling import pooled, unpooled
+from featviz.kernels.cuda.rectifier import rectified_gradient, rectify_
+from featviz.kernels.cuda.response import normalized, normalized_gradient
+from featviz.kernels.cuda.warp import gathered, sampled
 from featviz.kernels.layout import Window
-from featviz.kernels.pairs import paired, unpaired
-from featviz.kernels.pooling import pooled, unpooled
-from featviz.kernels.rectifier import rectified_gradient, rectify_
-from featviz.kernels.response import normalized, normalized_gradient
-from featviz.kernels.warp import gathered, sampled
 
 HOPPER = GPUTarget("cuda", 90, 32)
 compiled: set[str] = set()

@@ -29,7 +29,7 @@ def test_every_kernel_compiles() -> None:
 
 def launched() -> Iterator[str]:
     """Kernels, by module and name: functions that ask which program they are."""
-    for path in (ROOT / "featviz" / "kernels").glob("*.py"):
+    for path in (ROOT / "featviz" / "kernels" / "cuda").glob("*.py"):
         for each in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(each, ast.FunctionDef) and "program_id" in ast.dump(each):
-                yield f"featviz.kernels.{path.stem}.{each.name}"
+                yield f"featviz.kernels.cuda.{path.stem}.{each.name}"

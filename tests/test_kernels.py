@@ -1,6 +1,9 @@
-"""The CUDA kernels against torch's own operations: on CUDA, elsewhere in Triton's interpreter."""
+"""Kernels against torch's own operations: Triton's on CUDA or in its interpreter, and C's."""
 
 from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from typing import Any
 
 import pytest
 import torch
@@ -14,24 +17,33 @@ from featviz.engine.convolution import Convolution
 from featviz.engine.operations import MaxPool
 from featviz.engine.recipe import Adam
 from featviz.engine.redirect import redirected
+from featviz.image import fourier
 from featviz.image.color import RGB_FROM_DECORRELATED, rgb_from_decorrelated
 from featviz.image.fourier import images_from_coefficients
 from featviz.image.warp import Fill, Reflect, compose, resample, rotation, scaling, translation
-from featviz.kernels.ascent import ascend
-from featviz.kernels.decoding import squashed, unsquashed
-from featviz.kernels.depthwise import convolved, convolved_gradient
-from featviz.kernels.input import given, taken
+from featviz.kernels import host
+from featviz.kernels.cuda.depthwise import convolved, convolved_gradient
+from featviz.kernels.cuda.pairs import paired
+from featviz.kernels.cuda.rectifier import rectified_gradient, rectify_
 from featviz.kernels.layout import Window, by_pixel
-from featviz.kernels.pairs import paired, unpaired
-from featviz.kernels.pooling import pooled, unpooled
-from featviz.kernels.rectifier import rectified_gradient, rectify_
-from featviz.kernels.response import normalized, normalized_gradient
-from featviz.kernels.warp import gathered, sampled
 from featviz.network.preprocessing import Preprocessing
 
+Room = Callable[[str], Any]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 pytestmark = pytest.mark.gpu
 LAST = torch.channels_last
+
+
+@pytest.fixture(params=["cuda", "host"])
+def room(request: pytest.FixtureRequest) -> Room:
+    """The modules of kernels of one kind, by name."""
+    if request.param == "host" and (DEVICE == "cuda" or host.library() is None):
+        pytest.skip("C kernels are for a CPU with a C compiler")
+    return partial(_module, request.param)
+
+
+def _module(kind: str, name: str) -> Any:
+    return import_module(f"featviz.kernels.{kind}.{name}")
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -55,6 +67,7 @@ def gradient_of(work: Callable[[Tensor], Tensor], at: Tensor, coming: Tensor) ->
 )
 @pytest.mark.parametrize("is_slice", [False, True])
 def test_pooling_is_torchs(
+    room: Room,
     size: tuple[int, int],
     stride: tuple[int, int],
     padding: tuple[int, int],
@@ -67,20 +80,20 @@ def test_pooling_is_torchs(
     work = lambda each: functional.max_pool2d(each, size, stride, padding, ceil_mode=is_ceil)  # noqa: E731
     expected = work(maps)
     window, shape = Window(size, stride, padding), pool.output_size(11, 8)
-    result, places = pooled(maps, window, shape)
+    result, places = room("pooling").pooled(maps, window, shape)
     assert torch.equal(result, expected)
     coming = random(*expected.shape, seed=1)
-    found = unpooled(coming.contiguous(memory_format=LAST), places, window, (11, 8))
+    found = room("pooling").unpooled(coming.contiguous(memory_format=LAST), places, window, (11, 8))
     assert torch.allclose(found.double(), gradient_of(work, maps, coming), atol=1e-5)
 
 
-def test_a_pooled_nan_stays_and_the_gradient_goes_to_it() -> None:
+def test_a_pooled_nan_stays_and_the_gradient_goes_to_it(room: Room) -> None:
     maps = random(1, 1, 4, 4)
     maps[0, 0, 1, 2] = torch.nan
     window = Window((2, 2), (2, 2), (0, 0))
-    result, places = pooled(maps, window, (2, 2))
+    result, places = room("pooling").pooled(maps, window, (2, 2))
     assert result.isnan().flatten().tolist() == [False, True, False, False]
-    found = unpooled(torch.ones_like(result), places, window, (4, 4))
+    found = room("pooling").unpooled(torch.ones_like(result), places, window, (4, 4))
     assert found[0, 0, 1, 2] == 1
 
 
@@ -159,6 +172,7 @@ def test_what_is_mine_is_overwritten() -> None:
 @pytest.mark.parametrize(("size", "channels"), [(5, 7), (4, 8), (3, 2)])
 @pytest.mark.parametrize("is_slice", [False, True])
 def test_response_normalization_is_torchs(
+    room: Room,
     size: int,
     channels: int,
     is_slice: bool,  # noqa: FBT001
@@ -167,14 +181,14 @@ def test_response_normalization_is_torchs(
     maps = whole[:, 2 : 2 + channels] if is_slice else whole[:, :channels].contiguous()
     alpha, beta, k = 0.8, 0.75, 1.5
     work = lambda each: functional.local_response_norm(each, size, alpha, beta, k)  # noqa: E731
-    result, slopes = normalized(maps, size, alpha / size, beta, k)
+    result, slopes = room("response").normalized(maps, size, alpha / size, beta, k)
     assert torch.allclose(result.double(), work(maps.double()), atol=1e-5)
     coming = random(*maps.shape, seed=1)
-    found = normalized_gradient(coming, maps, slopes, size, alpha / size, beta)
+    found = room("response").normalized_gradient(coming, maps, slopes, size, alpha / size, beta)
     assert torch.allclose(found.double(), gradient_of(work, maps, coming), atol=1e-5)
 
 
-def test_an_ascent_is_torchs_adam() -> None:
+def test_an_ascent_is_torchs_adam(room: Room) -> None:
     settings = Adam()
     parameters = nn.Parameter(random(3, 2, 5, 300))
     mine = parameters.detach().clone()
@@ -197,14 +211,20 @@ def test_an_ascent_is_torchs_adam() -> None:
         rates = (torch.full((3,), size, device=DEVICE), torch.full((3,), root, device=DEVICE))
         betas = (settings.beta1, settings.beta2, settings.epsilon)
         gradient[2] = torch.nan
-        ascend(mine, gradient, memory, rates, moves, betas)
+        room("ascent").ascend(mine, gradient, memory, rates, moves, betas)
     assert torch.allclose(mine[:2], parameters.detach()[:2], rtol=1e-5, atol=1e-5)
     assert torch.equal(mine[2], start[2])
 
 
 @pytest.mark.parametrize("size", [(6, 8), (5, 7), (1, 4), (4, 1), (24, 50)])
 @pytest.mark.parametrize("mixes", [False, True])
-def test_spectra_are_decoded_as_torch_does(size: tuple[int, int], mixes: bool) -> None:  # noqa: FBT001
+def test_spectra_are_decoded_as_torch_does(
+    room: Room,
+    size: tuple[int, int],
+    mixes: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fourier, "kernels", lambda name, _: room(name))
     coefficients, coming = random(2, 3, *size), random(2, 3, *size, seed=1)
     gain = random(*size, seed=2).abs()
 
@@ -222,13 +242,13 @@ def test_spectra_are_decoded_as_torch_does(size: tuple[int, int], mixes: bool) -
 
 
 @pytest.mark.parametrize("mixes", [False, True])
-def test_colors_and_their_gradient_are_the_sigmoids(mixes: bool) -> None:  # noqa: FBT001
+def test_colors_and_their_gradient_are_the_sigmoids(room: Room, mixes: bool) -> None:  # noqa: FBT001
     planes, coming = random(2, 3, 5, 9), random(2, 3, 5, 9, seed=1)
     matrix = RGB_FROM_DECORRELATED if mixes else None
     work = lambda each: (rgb_from_decorrelated(each) if mixes else each).sigmoid()  # noqa: E731
-    images = squashed(planes, matrix)
+    images = room("decoding").squashed(planes, matrix)
     assert torch.allclose(images.double(), work(planes.double()), atol=1e-6)
-    found = unsquashed(coming, images, matrix)
+    found = room("decoding").unsquashed(coming, images, matrix)
     assert torch.allclose(found.double(), gradient_of(work, planes, coming), atol=1e-6)
 
 
@@ -245,6 +265,7 @@ def test_colors_and_their_gradient_are_the_sigmoids(mixes: bool) -> None:  # noq
     ],
 )
 def test_sampling_and_its_gathered_gradient_are_grid_samples(
+    room: Room,
     border: Reflect | Fill,
     factors: tuple[float, float],
     angle: float,
@@ -263,15 +284,15 @@ def test_sampling_and_its_gathered_gradient_are_grid_samples(
         each, affine.double(), rows=rows, columns=columns, border=border
     )
     reflects = isinstance(border, Reflect)
-    result = sampled(images, affine, rows, columns, reflects=reflects)
+    result = room("warp").sampled(images, affine, rows, columns, reflects=reflects)
     assert torch.allclose(result.double(), work(images.double()), atol=2e-4)
     expected = gradient_of(work, images, coming)
-    found = gathered(coming, affine, (17, 33), reflects=reflects)
+    found = room("warp").gathered(coming, affine, (17, 33), reflects=reflects)
     assert torch.allclose(found.double(), expected, rtol=1e-5, atol=5e-4)
 
 
 @pytest.mark.parametrize(("side", "zoom"), [(1, 2.2), (2, 3.2), (4, 5.0), (8, 7.0), (16, 16.0)])
-def test_a_pixel_may_be_read_by_all_of_the_output(side: int, zoom: float) -> None:
+def test_a_pixel_may_be_read_by_all_of_the_output(room: Room, side: int, zoom: float) -> None:
     images, coming = random(1, 3, side, side), random(1, 3, side, side, seed=1)
     factors = torch.tensor([[1 / zoom, 1 / zoom]], device=DEVICE)
     middle = (side - 1) / 2
@@ -282,13 +303,14 @@ def test_a_pixel_may_be_read_by_all_of_the_output(side: int, zoom: float) -> Non
     work = lambda each: resample(  # noqa: E731
         each, affine.double(), rows=side, columns=side, border=Reflect()
     )
-    found = gathered(coming, affine, (side, side), reflects=True)
+    found = room("warp").gathered(coming, affine, (side, side), reflects=True)
     assert torch.allclose(found.double(), gradient_of(work, images, coming), atol=1e-4)
 
 
 @pytest.mark.parametrize("is_reversed", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_input_is_the_preprocessings(
+    room: Room,
     is_reversed: bool,  # noqa: FBT001
     dtype: torch.dtype,
 ) -> None:
@@ -297,12 +319,12 @@ def test_the_input_is_the_preprocessings(
     )
     images, coming = random(2, 3, 5, 7).sigmoid(), random(2, 3, 5, 7, seed=1).to(dtype)
     constants = preprocessing.constants(images)
-    result = given(images, *constants, dtype, is_reversed=is_reversed)
+    result = room("input").given(images, *constants, dtype, is_reversed=is_reversed)
     assert torch.allclose(result, preprocessing.apply(images, constants).to(dtype), rtol=1e-2)
     assert result.is_contiguous(memory_format=LAST)
     exact = preprocessing.constants(images.double())
     expected = gradient_of(lambda each: preprocessing.apply(each, exact), images, coming)
-    found = taken(coming, constants[0], torch.float32, is_reversed=is_reversed)
+    found = room("input").taken(coming, constants[0], torch.float32, is_reversed=is_reversed)
     assert torch.allclose(found.double(), expected, rtol=1e-5)
 
 
@@ -313,18 +335,18 @@ def test_maps_of_another_order_are_copied_and_slices_are_not() -> None:
     assert by_pixel(maps[..., 1:]).is_contiguous(memory_format=LAST)
 
 
-def test_pairs_of_pixels_are_pixel_shuffles() -> None:
+def test_pairs_of_pixels_are_pixel_shuffles(room: Room) -> None:
     values = random(2, 3, 6, 10)
     inner = functional.pixel_unshuffle(values, 2)
     result = paired(values, 16, (1, 2), (0, 3))
     expected = functional.pad(inner, (2, 3, 1, 0, 0, 4))
     assert torch.equal(result, expected)
     assert result.is_contiguous(memory_format=LAST)
-    back = unpaired(result, 3, 2, (1, 2), (6, 10))
+    back = room("pairs").unpaired(result, 3, 2, (1, 2), (6, 10))
     assert torch.equal(back, values)
     assert back.is_contiguous(memory_format=LAST)
     blocks = functional.pad(functional.pixel_unshuffle(values[:, :, :4, :8], 4), (1, 1, 1, 0))
-    assert torch.equal(unpaired(blocks, 3, 4, (1, 1), (4, 8)), values[:, :, :4, :8])
+    assert torch.equal(room("pairs").unpaired(blocks, 3, 4, (1, 1), (4, 8)), values[:, :, :4, :8])
 
 
 @pytest.mark.parametrize(
@@ -366,6 +388,7 @@ def _as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is chosen on CUDA in half precision, on any device, for float32 as well."""
     for module in (convolution, stem):
         monkeypatch.setattr(module, "usable", lambda values: values.dtype != torch.float64)
+    monkeypatch.setattr(stem, "kernels", lambda name, _: _module("cuda", name))
     monkeypatch.setattr(Convolution, "_is_half", property(lambda _: True))
 
 

@@ -22,7 +22,7 @@ from featviz.engine.convolution import Convolution, Normalization
 from featviz.engine.operations import MaxPool, Rectifier, ResponseNormalization
 from featviz.engine.redirect import bounds_of, pictures_first, redirected
 from featviz.image.seeds import uniform
-from featviz.kernels import usable
+from featviz.kernels import kernels
 from featviz.kernels.layout import MOST_PLACES
 from featviz.network.network import Network
 from featviz.network.recording import Prefix
@@ -366,7 +366,7 @@ def _max_pool(
     return_indices: bool = False,  # noqa: FBT001, FBT002
 ) -> MaxPool | None:
     size = _pair(kernel_size)
-    if input.ndim != 4 or return_indices or not usable(input):
+    if input.ndim != 4 or return_indices or kernels("pooling", input) is None:
         return None
     if _pair(dilation) != (1, 1) or size[0] * size[1] > MOST_PLACES:
         return None

@@ -5,7 +5,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from featviz.engine.recipe import Adam
-from featviz.kernels import usable
+from featviz.kernels import kernels
 from featviz.shapes import Flags, Rows, Steps
 
 
@@ -33,10 +33,9 @@ class Ascent:
         their gradient."""
         settings = self.settings
         at = numbers.clamp(max=len(self._sizes) - 1)
-        if usable(parameters):
-            from featviz.kernels.ascent import ascend
-
-            ascend(
+        ascent = kernels("ascent", parameters)
+        if ascent is not None:
+            ascent.ascend(
                 *(parameters, gradient, (self.mean, self.square)),
                 *((self._sizes[at], self._roots[at]), moves),
                 (settings.beta1, settings.beta2, settings.epsilon),
@@ -63,5 +62,5 @@ class Ascent:
 
 def is_finite_by_row(values: Tensor) -> Flags:
     """Rows in which every value is a number; extremes are NaN where anything is."""
-    lowest, highest = torch.aminmax(values.flatten(1), dim=1)
-    return torch.isfinite(lowest) & torch.isfinite(highest)
+    flat = values.flatten(1)
+    return torch.isfinite(flat.amin(dim=1)) & torch.isfinite(flat.amax(dim=1))

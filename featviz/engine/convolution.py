@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from featviz.engine.stem import Folded, Unfolded
-from featviz.kernels import usable
+from featviz.kernels.cuda import usable
 from featviz.kernels.layout import MOST_PLACES, Window
 
 _FEW_CHANNELS = 4
@@ -189,7 +189,7 @@ class _Stem(torch.autograd.Function):
 class _Depthwise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, convolution: Convolution) -> Tensor:
-        from featviz.kernels.depthwise import convolved
+        from featviz.kernels.cuda.depthwise import convolved
 
         ctx.convolution, ctx.size = convolution, values.shape[2:]
         own, window = convolution._by_place, convolution._window
@@ -199,7 +199,7 @@ class _Depthwise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        from featviz.kernels.depthwise import convolved_gradient
+        from featviz.kernels.cuda.depthwise import convolved_gradient
 
         weight, window = ctx.convolution._by_place, ctx.convolution._window
         return convolved_gradient(gradients[0], weight, window, tuple(ctx.size)), None

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from featviz import kernels
 from featviz.errors import NotAvailable, OutOfRange, UnknownName
+from featviz.kernels import release
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
@@ -56,7 +56,7 @@ def execution(
         *((name, version(name)) for name in packages),
         ("torch", torch.__version__),
         ("processor", _processor(device)),
-        *((("triton", kernels.release()),) if device.startswith("cuda") else ()),
+        ("kernels", release(device)),
     )
     return Execution(slots, device, dtype, torch.get_num_threads(), weights, versions)
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from featviz.engine.convolution import Convolution
-from featviz.kernels import usable
+from featviz.kernels import kernels
+from featviz.kernels.cuda import usable
 from featviz.kernels.layout import Window, is_by_pixel
 from featviz.shapes import Flags
 
@@ -35,7 +36,7 @@ class ResponseNormalization:
 
     def __call__(self, values: Tensor) -> Tensor:
         weight = self.alpha / self.size
-        if usable(values):
+        if kernels("response", values) is not None:
             result = _FusedResponse.apply(values, self.size, weight, self.beta, self.k)
             assert isinstance(result, Tensor)
             return result
@@ -69,19 +70,16 @@ class _FusedResponse(torch.autograd.Function):
     def forward(
         ctx: Any, values: Tensor, size: int, weight: float, beta: float, k: float
     ) -> Tensor:
-        from featviz.kernels.response import normalized
-
-        ctx.settings = size, weight, beta
-        result, slopes = normalized(values, size, weight, beta, k)
+        ctx.response, ctx.settings = kernels("response", values), (size, weight, beta)
+        assert ctx.response is not None
+        result, slopes = ctx.response.normalized(values, size, weight, beta, k)
         ctx.save_for_backward(values, slopes)
         return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
-        from featviz.kernels.response import normalized_gradient
-
         values, slopes = ctx.saved_tensors
-        gradient = normalized_gradient(gradients[0], values, slopes, *ctx.settings)
+        gradient = ctx.response.normalized_gradient(gradients[0], values, slopes, *ctx.settings)
         return gradient, None, None, None, None
 
 
@@ -136,21 +134,19 @@ class MaxPool:
 class _MaxPooled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, pool: MaxPool) -> Tensor:
-        from featviz.kernels.pooling import pooled
-
+        ctx.pooling = kernels("pooling", values)
+        assert ctx.pooling is not None
         window = Window(pool.size, pool.stride, pool.padding)
         rows, columns = values.shape[2], values.shape[3]
-        result, places = pooled(values, window, pool.output_size(rows, columns))
+        result, places = ctx.pooling.pooled(values, window, pool.output_size(rows, columns))
         ctx.save_for_backward(places)
         ctx.window, ctx.size = window, (rows, columns)
         return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        from featviz.kernels.pooling import unpooled
-
         (places,) = ctx.saved_tensors
-        return unpooled(gradients[0], places, ctx.window, ctx.size), None
+        return ctx.pooling.unpooled(gradients[0], places, ctx.window, ctx.size), None
 
 
 @dataclass(frozen=True)
@@ -198,7 +194,7 @@ class _Rectified(torch.autograd.Function):
     ) -> Tensor:
         values_are_mine, ctx.gradient_is_mine = overwrites
         if bias is not None and is_by_pixel(values):
-            from featviz.kernels.rectifier import rectify_
+            from featviz.kernels.cuda.rectifier import rectify_
 
             rectify_(values, bias, bounds)
         elif bias is not None:
@@ -219,7 +215,7 @@ class _Rectified(torch.autograd.Function):
         result, redirects = ctx.saved_tensors
         low, high = ctx.bounds
         if usable(result) and result.ndim > 1:
-            from featviz.kernels.rectifier import rectified_gradient
+            from featviz.kernels.cuda.rectifier import rectified_gradient
 
             return rectified_gradient(
                 *(gradient, result, ctx.bounds, redirects), overwrites=ctx.gradient_is_mine

@@ -22,7 +22,7 @@ from featviz.engine.presets import adjusted, transforms_under
 from featviz.engine.recipe import Recipe, default_recipe
 from featviz.engine.slots import Finished, at_least, stream
 from featviz.errors import DoesNotFit, FeatvizError, Malformed, NotAvailable, UnknownName
-from featviz.kernels import on_device
+from featviz.kernels.cuda import on_device
 from featviz.network.network import Network
 
 DEFAULT_SLOTS = {"cpu": 16, "mps": 16, "cuda": 512}

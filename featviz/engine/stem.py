@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from featviz.kernels import usable
+from featviz.kernels import kernels
+from featviz.kernels.cuda import usable
 
 _EVEN, _WIDE = 8, 64
 """Channels come in such numbers where tensor cores take them, and where they are quick."""
@@ -46,10 +47,9 @@ class Folded:
         spread = functional.conv2d(
             gradient, self.kernel, stride=self.side // 2, padding=self.padding
         )
-        if usable(spread):
-            from featviz.kernels.pairs import unpaired
-
-            return unpaired(spread, self.colors, self.side, self.skipped, (rows, columns))
+        pairs = kernels("pairs", spread)
+        if pairs is not None:
+            return pairs.unpaired(spread, self.colors, self.side, self.skipped, (rows, columns))
         down, right = self.skipped
         cut = spread[:, :, down : down + rows // self.side, right : right + columns // self.side]
         return functional.pixel_shuffle(cut, self.side)
@@ -139,7 +139,7 @@ class Unfolded:
     def __call__(self, values: Tensor) -> Tensor:
         batch, colors, rows, columns = values.shape
         if usable(values):
-            from featviz.kernels.pairs import paired
+            from featviz.kernels.cuda.pairs import paired
 
             room = paired(values, self.kernel.shape[1], self.before, self.after)
             return functional.conv2d(room, self.kernel, self.bias)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.kernels import usable
+from featviz.kernels import kernels
 from featviz.shapes import Matrix
 
 Planes = Float[Tensor, "*batch 3 row column"]
@@ -72,10 +72,9 @@ class _Squash(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, planes: AnyPlanes, matrix: Matrix | None) -> AnyPlanes:
-        if usable(planes):
-            from featviz.kernels.decoding import squashed
-
-            images = squashed(planes, matrix)
+        decoding = kernels("decoding", planes)
+        if decoding is not None:
+            images = decoding.squashed(planes, matrix)
         else:
             negative = planes.neg() if matrix is None else _mixed(planes, _negative(matrix))
             images = negative.exp_().add_(1).reciprocal_()
@@ -86,10 +85,9 @@ class _Squash(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: AnyPlanes) -> tuple[AnyPlanes, None]:
         (images,) = ctx.saved_tensors
-        if usable(images):
-            from featviz.kernels.decoding import unsquashed
-
-            return unsquashed(gradients[0], images, ctx.matrix), None
+        decoding = kernels("decoding", images)
+        if decoding is not None:
+            return decoding.unsquashed(gradients[0], images, ctx.matrix), None
         through = torch.ops.aten.sigmoid_backward(gradients[0], images)
         return through if ctx.matrix is None else _mixed(through, _transposed(ctx.matrix)), None
 

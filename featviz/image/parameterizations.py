@@ -19,7 +19,7 @@ from featviz.image.color import (
 from featviz.image.fourier import images_from_coefficients
 from featviz.image.seeds import normal
 from featviz.image.spectrum import hartley, pink_gain
-from featviz.kernels import usable
+from featviz.kernels import kernels
 from featviz.shapes import Images, Seeds
 
 Color = Literal["decorrelated", "plain"]
@@ -123,7 +123,7 @@ class Fourier(Parameterization):
     def decode(self, parameters: Parameters) -> Images:
         """Gain, transform, color and sigmoid; one transform for the whole batch."""
         gain = self._gain(parameters)
-        if not usable(parameters):
+        if kernels("decoding", parameters) is None:
             return _images_from_planes(hartley(parameters * gain), self.color)
         _check_channels(parameters.shape[1], self.color)
         return images_from_coefficients(

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from featviz.errors import DoesNotFit
-from featviz.kernels import usable
+from featviz.kernels import kernels
 from featviz.shapes import Images, PerImage
 
 Affine = Float[Tensor, "batch 2 3"]
@@ -118,7 +118,7 @@ def resample(
 def _sampled(
     images: Images, affine: Affine, rows: int, columns: int, *, outside: Outside
 ) -> Resampled:
-    if images.is_cuda:
+    if images.is_cuda or kernels("warp", images) is not None:
         return _Reproducible.apply(images, affine, rows, columns, outside)
     return _grid_sampled(images, affine, rows, columns, outside=outside)
 
@@ -166,21 +166,19 @@ class _Reproducible(torch.autograd.Function):
         ctx: Any, images: Images, affine: Affine, rows: int, columns: int, outside: Outside
     ) -> Resampled:
         ctx.save_for_backward(affine)
-        ctx.size, ctx.outside = images.shape[-2:], outside
-        if usable(images):
-            from featviz.kernels.warp import sampled
-
-            return sampled(images, affine, rows, columns, reflects=outside == "reflection")
+        ctx.size, ctx.outside = tuple(images.shape[-2:]), outside
+        warp = kernels("warp", images)
+        if warp is not None:
+            return warp.sampled(images, affine, rows, columns, reflects=outside == "reflection")
         return _grid_sampled(images, affine, rows, columns, outside=outside)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Resampled) -> tuple[Images, None, None, None, None]:
         (affine,) = ctx.saved_tensors
-        if usable(gradients[0]):
-            from featviz.kernels.warp import gathered
-
+        warp = kernels("warp", gradients[0])
+        if warp is not None:
             reflects = ctx.outside == "reflection"
-            back = gathered(gradients[0], affine, ctx.size, reflects=reflects)
+            back = warp.gathered(gradients[0], affine, ctx.size, reflects=reflects)
         else:
             back = _scattered(gradients[0], affine, size=ctx.size, outside=ctx.outside)
         return back, None, None, None, None

@@ -1,56 +1,36 @@
-"""CUDA kernels in Triton: in one pass over memory what torch takes many for.
+"""Kernels: in one pass over memory what torch takes many for.
 
 Each stands in for operations of torch that are named beside it, which run everywhere else and are
-what it is tested against. Sums have a fixed order: no kernel adds to memory that another adds to.
-Modules of this room import Triton, so they are imported where `usable` said yes.
+what it is tested against. Those for CUDA are in Triton (`featviz.kernels.cuda`), those for a CPU in
+C (`featviz.kernels.host`), with the same names where both have one. Sums have a fixed order: no
+kernel adds to memory that another adds to. The modules of both rooms are imported where it is
+known that they run.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
-from subprocess import CalledProcessError
+from typing import Any
 
-import torch
 from torch import Tensor
 
-_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-"""Triton rounds a kernel's numbers to float32, which would spoil float64."""
+from featviz.kernels import cuda, host
+
+_Module = Any
+"""Kernels by name; the rooms' modules of one name have the same functions."""
 
 
-def usable(values: Tensor) -> bool:
-    """Whether kernels run on a tensor: up to float32, on the current CUDA device, with Triton.
-
-    Triton launches on the current device whatever its arguments; see `on_device`.
-    """
-    if not (values.is_cuda and values.dtype in _DTYPES):
-        return False
-    return values.device.index == torch.cuda.current_device() and _runs()
+def kernels(name: str, values: Tensor) -> _Module | None:
+    """The kernels of this name for the tensor's device and type; None where torch does the work."""
+    if cuda.usable(values):
+        return _module(f"featviz.kernels.cuda.{name}")
+    return _module(f"featviz.kernels.host.{name}") if host.runs_on(values) else None
 
 
-@contextmanager
-def on_device(device: torch.device) -> Iterator[None]:
-    """A context in which a CUDA device is the current one; nothing happens for others."""
-    if device.type != "cuda":
-        yield
-        return
-    with torch.cuda.device(device):
-        yield
-
-
-def release() -> str:
-    """Triton's version, or "none" where it does not run."""
-    return str(import_module("triton").__version__) if _runs() else "none"
+def release(device: str) -> str:
+    """What compiles the kernels of a device, "none" where none run."""
+    return cuda.release() if device.startswith("cuda") else host.release()
 
 
 @cache
-def _runs() -> bool:
-    """Whether Triton is there and can compile: it wants a C compiler when it first launches."""
-    if find_spec("triton") is None:
-        return False
-    try:
-        import_module("featviz.kernels.trial").launch()
-    except (RuntimeError, OSError, CalledProcessError, ImportError):
-        return False
-    return True
+def _module(name: str) -> _Module:
+    return import_module(name)

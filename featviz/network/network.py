@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from featviz.errors import DoesNotFit, NotFinite, OutOfRange, UnknownName
-from featviz.kernels import usable
+from featviz.kernels import kernels
 from featviz.network.fields import Field, fields
 from featviz.network.fingerprint import fingerprint
 from featviz.network.layers import Layer, layers
@@ -86,7 +86,7 @@ class Network:
         """What the module is given for pictures in [0, 1]; arithmetic in the pictures' dtype."""
         constants = self._constants(images.device, images.dtype)
         is_whole = images.ndim == 4 and images.shape[1] == self.preprocessing.channels
-        if is_whole and usable(images):
+        if is_whole and kernels("input", images) is not None:
             seen = Given.apply(images, constants, self.dtype, self.preprocessing.is_bgr)
             assert isinstance(seen, Tensor)
             return seen

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from featviz.errors import DoesNotFit, OutOfRange
+from featviz.kernels import kernels
 from featviz.shapes import Images
 
 
@@ -79,14 +80,12 @@ class Given(torch.autograd.Function):
         dtype: torch.dtype,
         is_reversed: bool,  # noqa: FBT001
     ) -> Tensor:
-        from featviz.kernels.input import given
-
         ctx.scale, ctx.dtype, ctx.is_reversed = constants[0], images.dtype, is_reversed
-        return given(images, *constants, dtype, is_reversed=is_reversed)
+        ctx.input = kernels("input", images)
+        assert ctx.input is not None
+        return ctx.input.given(images, *constants, dtype, is_reversed=is_reversed)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Images, None, None, None]:
-        from featviz.kernels.input import taken
-
-        back = taken(gradients[0], ctx.scale, ctx.dtype, is_reversed=ctx.is_reversed)
+        back = ctx.input.taken(gradients[0], ctx.scale, ctx.dtype, is_reversed=ctx.is_reversed)
         return back, None, None, None
