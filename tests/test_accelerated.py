@@ -375,3 +375,28 @@ def test_tokens_before_the_batch_are_not_taken_for_pictures() -> None:
     network = network_of(TokensFirst(), rows=16, columns=16, dtype=torch.float32)
     asked = [default_recipe(network, Channel("head", i), steps=3) for i in range(2)]
     assert optimize_batch(network, asked).is_finite.all()
+
+
+def test_plans_for_several_sizes_share_their_convolutions() -> None:
+    network = network_of(Everything())
+    plans = [accelerated(network, *size).rewrites for size in ((12, 10), (20, 18))]
+    shared = [
+        (mine, plans[1][key]) for key, mine in plans[0].items() if isinstance(mine, Convolution)
+    ]
+    assert shared
+    assert all(mine is theirs for mine, theirs in shared)
+
+
+def test_convolutions_that_differ_in_anything_are_not_alike() -> None:
+    weight, bias = noise(4, 3, 3, 3), noise(4, seed=1)
+    own = Convolution(weight, bias, (1, 1), (1, 1), (1, 1), 1)
+    assert own.is_like(Convolution(weight.clone(), bias.clone(), (1, 1), (1, 1), (1, 1), 1))
+    others = [
+        Convolution(weight + 1e-12, bias, (1, 1), (1, 1), (1, 1), 1),
+        Convolution(weight, None, (1, 1), (1, 1), (1, 1), 1),
+        Convolution(weight, bias + 1, (1, 1), (1, 1), (1, 1), 1),
+        Convolution(weight, bias, (2, 1), (1, 1), (1, 1), 1),
+        Convolution(weight, bias, (1, 1), (1, 0), (1, 1), 1),
+        Convolution(weight, bias, (1, 1), (1, 1), (1, 1), 1, until_held=(3,)),
+    ]
+    assert not any(own.is_like(each) for each in others)

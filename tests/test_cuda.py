@@ -130,7 +130,7 @@ def test_depthwise_rows_are_strangers_to_the_bit(dtype: torch.dtype) -> None:
 
 
 def test_the_execution_says_which_kernels_ran() -> None:
-    assert dict(execution(slots=2, device="cuda").versions)["triton"][0].isdigit()
+    assert dict(execution(slots=2, device="cuda").versions)["kernels"].startswith("triton ")
 
 
 def test_float64_agrees_with_the_cpu(small: Network) -> None:

@@ -33,6 +33,8 @@ from featviz.shapes import Flags
 Rewrite = Convolution | Normalization | ResponseNormalization | Rectifier | MaxPool | None
 """What runs in place of an operation; None: nothing, its input is its result already."""
 
+_Key = tuple[int, str]
+"""An operation's index and name."""
 MOST_SIZES = 8
 """Picture sizes whose folded weights are kept, for each network."""
 FORGETFUL = frozenset({"conv2d", "batch_norm", "add", "linear"})
@@ -46,7 +48,7 @@ class Accelerated:
 
     def __init__(
         self,
-        rewrites: Mapping[tuple[int, str], Rewrite],
+        rewrites: Mapping[_Key, Rewrite],
         pictures_first: frozenset[int],
         redirects: Flags | None = None,
         read: Collection[int] | None = None,
@@ -107,12 +109,25 @@ def accelerated(network: Network, rows: int, columns: int) -> Accelerated:
             finder = _Finder(network, rows, columns)
             names = {each.index: each.name for each in finder.operations}
             first = pictures_first(finder.operations)
-            found = Accelerated(
-                {(index, names[index]): each for index, each in finder.rewrites().items()}, first
-            )
+            rewrites = {(index, names[index]): each for index, each in finder.rewrites().items()}
+            found = Accelerated(_sharing(rewrites, sizes.values()), first)
             is_good = not found.rewrites or _is_good(network, found, rows, columns)
             sizes[rows, columns] = found if is_good else Accelerated({}, first)
     return sizes[rows, columns]
+
+
+def _sharing(
+    rewrites: Mapping[_Key, Rewrite], others: Iterable[Accelerated]
+) -> dict[_Key, Rewrite]:
+    """The same, with the convolutions of plans for other sizes where they are alike: weights, and
+    what is made of them, are kept once."""
+    shared = dict(rewrites)
+    for other in others:
+        for key, mine in shared.items():
+            theirs = other.rewrites.get(key)
+            if isinstance(mine, Convolution) and isinstance(theirs, Convolution):
+                shared[key] = theirs if theirs.is_like(mine) else mine
+    return shared
 
 
 def _is_good(network: Network, plan: Accelerated, rows: int, columns: int) -> bool:

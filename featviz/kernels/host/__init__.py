@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from featviz.kernels.host.library import library, release
+from featviz.kernels.host.library import loaded, release
 
-__all__ = ["library", "release", "runs_on"]
+__all__ = ["loaded", "release", "runs_on"]
 
 
 def runs_on(values: Tensor) -> bool:
     """Whether kernels run on a tensor: float32 on a CPU that has a C compiler with OpenMP."""
-    return values.device.type == "cpu" and values.dtype == torch.float32 and library() is not None
+    return values.device.type == "cpu" and values.dtype == torch.float32 and loaded() is not None

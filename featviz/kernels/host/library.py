@@ -32,13 +32,13 @@ def call(kernel: str, *arguments: Argument) -> None:
 
     Tensors have to lie as the kernel reads them.
     """
-    found = library()
+    found = loaded()
     assert found is not None
     getattr(found, kernel)(*map(_passed, arguments), _passed(torch.get_num_threads()))
 
 
 @cache
-def library() -> ctypes.CDLL | None:
+def loaded() -> ctypes.CDLL | None:
     """The compiled kernels, or None where there is no compiler that makes them."""
     compiler = _compiler()
     if compiler is None:
@@ -47,10 +47,14 @@ def library() -> ctypes.CDLL | None:
     told = (_version(compiler), *_OPTIONS, *_processor(), *(each.read_text() for each in sources))
     name = f"kernels-{sha256(chr(0).join(told).encode()).hexdigest()[:16]}.so"
     try:
-        kept = _folder() / name
-        if not kept.is_file():
-            write_whole(kept, _compiled(compiler))
-        return ctypes.CDLL(str(kept))
+        return _loaded(_folder() / name, compiler)
+    except (OSError, NotAvailable, RuntimeError):  # no folder to keep it in, or a damaged file
+        pass
+    except subprocess.SubprocessError:
+        return None
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            return _loaded(Path(folder, name), compiler)
     except (OSError, NotAvailable, subprocess.SubprocessError):
         return None
 
@@ -58,7 +62,14 @@ def library() -> ctypes.CDLL | None:
 def release() -> str:
     """The compiler of the kernels, or "none" where they do not run."""
     compiler = _compiler()
-    return "none" if library() is None or compiler is None else _version(compiler)
+    return "none" if loaded() is None or compiler is None else _version(compiler)
+
+
+def _loaded(kept: Path, compiler: tuple[str, ...]) -> ctypes.CDLL:
+    """The library from a file, which is made where it is not there."""
+    if not kept.is_file():
+        write_whole(kept, _compiled(compiler))
+    return ctypes.CDLL(str(kept))
 
 
 def _passed(argument: Argument) -> object:

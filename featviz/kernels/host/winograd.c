@@ -1,0 +1,93 @@
+/* Convolutions with 3 x 3 kernels, stride 1 and padding 1 in few multiplications: 4 x 4 results of
+   6 x 6 values at once, 36 products for 144. Source: Lavin and Gray 2016, "Fast Algorithms for
+   Convolutional Neural Networks", F(4x4, 3x3), with the points 0, 1, -1, 2, -2. */
+
+#include "common.h"
+
+#define TILE 4
+#define SEEN 6
+
+/* One direction of the way in: B^T of the paper. */
+INLINE void enter(const floats from[SEEN], floats to[SEEN]) {
+    floats even = from[4] - 4 * from[2], odd = from[3] - 4 * from[1];
+    floats near = from[4] - from[2], far = 2 * (from[3] - from[1]);
+    to[0] = 4 * from[0] - 5 * from[2] + from[4];
+    to[1] = even + odd;
+    to[2] = even - odd;
+    to[3] = near + far;
+    to[4] = near - far;
+    to[5] = 4 * from[1] - 5 * from[3] + from[5];
+}
+
+/* One direction of the way out: A^T of the paper. */
+INLINE void leave(const floats from[SEEN], floats to[TILE]) {
+    floats sum = from[1] + from[2], difference = from[1] - from[2];
+    floats far_sum = from[3] + from[4], far_difference = from[3] - from[4];
+    to[0] = from[0] + sum + far_sum;
+    to[1] = difference + 2 * far_difference;
+    to[2] = sum + 4 * far_sum;
+    to[3] = difference + 8 * far_difference + from[5];
+}
+
+/* Maps (by pixel, strides as given) to 36 planes of (tile, channel); channels are a multiple of
+   WIDE. Tiles beyond the maps' end, and what tiles see beyond it, are zero. */
+KERNEL winograd_enter(const float *restrict maps, float *restrict planes, count batch, count channels,
+                      count rows, count columns, count image_stride, count stride, count threads) {
+    count down = (rows + TILE - 1) / TILE, right = (columns + TILE - 1) / TILE;
+    count plane = batch * down * right * channels;
+    SHARED_2 for (count image = 0; image < batch; image++) {
+        for (count tile = 0; tile < down * right; tile++) {
+            count top = tile / right * TILE - 1, left = tile % right * TILE - 1;
+            float *to = planes + (image * down * right + tile) * channels;
+            for (count c = 0; c < channels; c += WIDE) {
+                floats seen[SEEN][SEEN], half[SEEN][SEEN];
+                for (count y = 0; y < SEEN; y++)
+                    for (count x = 0; x < SEEN; x++) {
+                        int is_inside = top + y >= 0 && top + y < rows && left + x >= 0 && left + x < columns;
+                        const float *from = maps + image * image_stride + c +
+                                            ((top + y) * columns + left + x) * stride;
+                        seen[x][y] = is_inside ? load(from) : whole(0);
+                    }
+                for (int x = 0; x < SEEN; x++) {
+                    floats column[SEEN];
+                    enter(seen[x], column);
+                    for (int y = 0; y < SEEN; y++) half[y][x] = column[y];
+                }
+                for (int y = 0; y < SEEN; y++) {
+                    floats row[SEEN];
+                    enter(half[y], row);
+                    for (int x = 0; x < SEEN; x++) store(to + (y * SEEN + x) * plane + c, row[x]);
+                }
+            }
+        }
+    }
+}
+
+/* 36 planes of (tile, channel) to dense maps by pixel, plus a bias where there is one. */
+KERNEL winograd_leave(const float *restrict planes, const float *restrict bias, float *restrict maps,
+                      count batch, count channels, count rows, count columns, count threads) {
+    count down = (rows + TILE - 1) / TILE, right = (columns + TILE - 1) / TILE;
+    count plane = batch * down * right * channels;
+    SHARED_2 for (count image = 0; image < batch; image++) {
+        for (count tile = 0; tile < down * right; tile++) {
+            count top = tile / right * TILE, left = tile % right * TILE;
+            const float *from = planes + (image * down * right + tile) * channels;
+            for (count c = 0; c < channels; c += WIDE) {
+                floats half[TILE][SEEN], shift = bias ? load(bias + c) : whole(0);
+                for (int x = 0; x < SEEN; x++) {
+                    floats column[SEEN], kept[TILE];
+                    for (int y = 0; y < SEEN; y++) column[y] = load(from + (y * SEEN + x) * plane + c);
+                    leave(column, kept);
+                    for (int y = 0; y < TILE; y++) half[y][x] = kept[y];
+                }
+                for (count y = 0; y < least(TILE, rows - top); y++) {
+                    floats row[TILE];
+                    leave(half[y], row);
+                    float *to = maps + ((image * rows + top + y) * columns + left) * channels + c;
+                    for (count x = 0; x < least(TILE, columns - left); x++)
+                        store(to + x * channels, row[x] + shift);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+"""C kernels: how they come to be, and what only they do; the rest is in test_kernels."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from featviz.engine.convolution import Convolution
+from featviz.kernels import host, kernels
+from featviz.kernels.host import library
+from featviz.kernels.host.winograd import convolved, entered
+
+needs_compiler = pytest.mark.skipif(
+    host.loaded() is None, reason="the machine has no C compiler that makes the kernels"
+)
+LAST = torch.channels_last
+RENDERS = """
+import json, featviz
+picture, = featviz.render(featviz.load("planted"), "curve:3", steps=24, size=48, slots=2)
+print(json.dumps([picture.score, dict(picture.execution.versions)["kernels"]]))
+"""
+
+
+def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def rendered(**environment: str) -> tuple[float, str]:
+    """A score, and which kernels there were, of a process of its own."""
+    answer = subprocess.run(
+        [sys.executable, "-c", RENDERS],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **environment},
+    )
+    score, release = json.loads(answer.stdout)
+    return score, release
+
+
+@pytest.fixture
+def _anew() -> Iterator[None]:
+    """The library and the compiler are looked for again, before and after."""
+    kept = (library.loaded, library._compiler, library._version)
+    for each in kept:
+        each.cache_clear()
+    yield
+    for each in kept:
+        each.cache_clear()
+
+
+@needs_compiler
+def test_without_a_compiler_torch_does_the_same() -> None:
+    with_kernels, release = rendered()
+    assert release not in ("", "none")
+    without, release = rendered(CC="no-such-compiler")
+    assert release == "none"
+    assert without == pytest.approx(with_kernels, rel=0.02)
+
+
+@pytest.mark.usefixtures("_anew")
+@pytest.mark.parametrize("compiler", ["false", "", "no-such-compiler", "echo"])
+def test_a_compiler_that_does_not_compile_is_none(
+    compiler: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CC", compiler)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert kernels("warp", torch.zeros(1)) is None
+    assert host.release() == "none"
+    assert not list(tmp_path.rglob("*.so"))
+
+
+@needs_compiler
+@pytest.mark.usefixtures("_anew")
+def test_the_library_is_compiled_once_and_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert library.loaded() is not None
+    (kept,) = tmp_path.rglob("*.so")
+    made = kept.stat().st_mtime_ns
+    library.loaded.cache_clear()
+    monkeypatch.setattr(library, "_compiled", lambda _: pytest.fail("compiled again"))
+    assert library.loaded() is not None
+    assert kept.stat().st_mtime_ns == made
+
+
+@needs_compiler
+@pytest.mark.usefixtures("_anew")
+@pytest.mark.parametrize("trouble", ["damaged", "no folder"])
+def test_where_nothing_can_be_kept_it_is_compiled_all_the_same(
+    trouble: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    if trouble == "no folder":
+        (tmp_path / "featviz").write_text("a file")
+    else:
+        assert library.loaded() is not None
+        (kept,) = tmp_path.rglob("*.so")
+        kept.unlink()
+        kept.write_bytes(b"cut")
+        library.loaded.cache_clear()
+    assert library.loaded() is not None
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.int64])
+def test_other_types_are_torchs(dtype: torch.dtype) -> None:
+    assert kernels("warp", torch.zeros(1, dtype=dtype)) is None
+    assert kernels("warp", torch.zeros(1)) is not None
+
+
+@needs_compiler
+@pytest.mark.parametrize("size", [(4, 4), (8, 16), (7, 14), (5, 9)])
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("is_slice", [False, True])
+def test_few_products_are_the_convolution(
+    size: tuple[int, int],
+    has_bias: bool,  # noqa: FBT001
+    is_slice: bool,  # noqa: FBT001
+) -> None:
+    whole = random(3, 32, *size).contiguous(memory_format=LAST)
+    maps = whole[:, 8:24] if is_slice else whole
+    weight, bias = random(24, maps.shape[1], 3, 3, seed=1), random(24, seed=2) if has_bias else None
+    shift = None if bias is None else bias.double()
+    expected = functional.conv2d(maps.double(), weight.double(), shift, padding=1)
+    result = convolved(maps, entered(weight), bias)
+    assert result.is_contiguous(memory_format=LAST)
+    assert torch.allclose(result.double(), expected, atol=1e-5 * float(expected.abs().max()))
+
+
+@needs_compiler
+def test_a_kernel_of_few_products_is_exact_but_for_rounding() -> None:
+    """Whole numbers in, whole numbers out: the points and their factors are right to the bit."""
+    maps = random(1, 8, 4, 4).mul(2).round().contiguous(memory_format=LAST)
+    weight = random(8, 8, 3, 3, seed=1).round() * 24 * 24
+    expected = functional.conv2d(maps.double(), weight.double(), padding=1)
+    assert torch.equal(convolved(maps, entered(weight), None).double(), expected)
+
+
+@needs_compiler
+@pytest.mark.parametrize("size", [(8, 8), (16, 12)])
+def test_rows_of_few_products_are_strangers_to_the_bit(size: tuple[int, int]) -> None:
+    weight, bias = random(64, 32, 3, 3, seed=1), random(64, seed=2)
+    own = Convolution(weight, bias, (1, 1), (1, 1), (1, 1), 1).laid_out()
+    order = torch.tensor([4, 2, 0, 1, 3])
+    results = []
+    for maps in (random(5, 32, *size), random(5, 32, *size)[order]):
+        images = maps.contiguous(memory_format=LAST).requires_grad_()
+        result = own(images)
+        (back,) = torch.autograd.grad(result.square().sum(), images)
+        results.append((result.detach(), back))
+    (here, mine), (there, theirs) = results
+    assert torch.equal(here[order], there)
+    assert torch.equal(mine[order], theirs)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("shape", "stride", "size", "is_quick"),
+    [
+        ((32, 32, 3, 3), 1, (8, 8), True),
+        ((40, 64, 3, 3), 1, (14, 14), True),
+        ((32, 32, 3, 3), 1, (2, 2), False),  # most of each tile would be in vain
+        ((24, 32, 3, 3), 1, (8, 8), False),
+        ((36, 32, 3, 3), 1, (8, 8), False),
+        ((32, 32, 3, 3), 2, (8, 8), False),
+        ((32, 32, 5, 3), 1, (8, 8), False),
+        ((32, 1, 3, 3), 1, (8, 8), False),
+    ],
+)
+def test_few_products_are_chosen_where_they_pay(
+    shape: tuple[int, int, int, int],
+    stride: int,
+    size: tuple[int, int],
+    is_quick: bool,  # noqa: FBT001
+) -> None:
+    weight, groups = random(*shape, seed=1) / (9 * shape[1]) ** 0.5, 32 if shape[1] == 1 else 1
+    settings = (stride, stride), (1, 1), (1, 1), groups
+    own = Convolution(weight, None, *settings).laid_out()
+    images = random(4, shape[1] * groups, *size).contiguous(memory_format=LAST).requires_grad_()
+    result = own(images)
+    assert (type(result.grad_fn).__name__ == "_FewProductsBackward") == is_quick
+    exact = images.detach().double().requires_grad_()
+    expected = functional.conv2d(exact, weight.double(), None, *settings)
+    assert torch.allclose(result.double(), expected, atol=1e-4)
+    coming = random(*result.shape, seed=2)
+    (back,) = torch.autograd.grad(result, images, coming)
+    (true,) = torch.autograd.grad(expected, exact, coming.double())
+    assert torch.allclose(back.double(), true, atol=1e-4)
