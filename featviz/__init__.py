@@ -1,7 +1,7 @@
 """featviz: see, record, read and intervene on every neuron of a network.
 
 units  shapes  errors      addresses of units, shape words, every error raised on purpose
-kernels/                   CUDA kernels: in one pass what torch takes many for
+kernels/                   in one pass what torch takes many for, on CUDA and CPUs
 image/                     what a picture is: color, spectrum, parameterizations, transforms
 network/                   what a network is: loading, layers, read points, recording
 engine/                    objectives, recipes, and the loops that render them

@@ -43,7 +43,11 @@ def test_the_wheel_is_whole_and_works_elsewhere(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         archive.extractall(elsewhere)
-    files = (path for path in (source / "featviz").rglob("*") if path.suffix in (".py", ".typed"))
+    files = (
+        path
+        for path in (source / "featviz").rglob("*")
+        if path.suffix in (".py", ".typed", ".c", ".h")
+    )
     assert {str(path.relative_to(source)) for path in files} <= names
     assert "featviz/py.typed" in names
     assert any(name.endswith("dist-info/licenses/LICENSE") for name in names)

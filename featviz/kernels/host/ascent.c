@@ -7,7 +7,8 @@ KERNEL ascend(float *restrict parameters, const float *restrict gradient, float 
               float *restrict square, const float *restrict sizes, const float *restrict roots,
               const uint8_t *restrict moves, float new_in_mean, float beta2, float new_in_square,
               float epsilon, count rows, count values, count threads) {
-    SHARED for (count row = 0; row < rows; row++) {
+    SHARED
+    for (count row = 0; row < rows; row++) {
         float size = moves[row] ? sizes[row] : 0, root = roots[row];
         int moves_here = moves[row];
         for (count at = row * values; at < (row + 1) * values; at++) {

@@ -27,15 +27,16 @@ INLINE floats sigmoid(floats value) {
 
 KERNEL times_gain(const float *restrict coefficients, const float *restrict gain,
                   float *restrict result, count planes, count plane, count threads) {
-    SHARED for (count n = 0; n < planes; n++)
+    SHARED
+    for (count n = 0; n < planes; n++)
         for (count at = 0; at < plane; at++)
             result[n * plane + at] = coefficients[n * plane + at] * gain[at];
 }
 
 /* A run of a row of the Hartley transform of a plane whose rfft2 is given: real minus imaginary
    part, where F(-k) is the conjugate of F(k). */
-INLINE void hartley_run(const float *half, float *restrict result, count row, count first, count run,
-                        count rows, count columns, float scale) {
+INLINE void hartley_run(const float *half, float *restrict result, count row, count first,
+                        count run, count rows, count columns, float scale) {
     count kept = columns / 2 + 1, opposite = row ? rows - row : 0;
     const float *here = half + 2 * row * kept, *there = half + 2 * (opposite * kept + columns);
     count c = first, end = first + run, seen = least(kept, end);
@@ -48,7 +49,8 @@ KERNEL coefficients_from_half(const float *restrict half, const float *restrict 
                               count threads) {
     float scale = 1 / sqrtf((float)(rows * columns));
     count size = 2 * rows * (columns / 2 + 1);
-    SHARED_2 for (count n = 0; n < planes; n++) {
+    SHARED_2
+    for (count n = 0; n < planes; n++) {
         for (count row = 0; row < rows; row++) {
             float *to = result + (n * rows + row) * columns;
             hartley_run(half + n * size, to, row, 0, columns, rows, columns, scale);
@@ -77,28 +79,30 @@ KERNEL images_from_half(const float *restrict half, const float *mix, float *res
                         count planes, count rows, count columns, count threads) {
     float scale = 1 / sqrtf((float)(rows * columns));
     count together = mix ? 3 : 1, size = 2 * rows * (columns / 2 + 1);
-    SHARED_2 for (count image = 0; image < planes / together; image++) {
+    SHARED_2
+    for (count image = 0; image < planes / together; image++) {
         for (count row = 0; row < rows; row++) {
             for (count first = 0; first < columns; first += RUN) {
                 floats lines[3][RUN / WIDE] = {{{0}}};
                 count run = least(RUN, columns - first);
                 for (count n = 0; n < together; n++)
-                    hartley_run(half + (image * together + n) * size, (float *)lines[n], row, first, run,
-                                rows, columns, scale);
+                    hartley_run(half + (image * together + n) * size, (float *)lines[n], row, first,
+                                run, rows, columns, scale);
                 squash(lines, mix);
                 for (count n = 0; n < together; n++)
-                    memcpy(result + ((image * together + n) * rows + row) * columns + first, lines[n],
-                           run * sizeof(float));
+                    memcpy(result + ((image * together + n) * rows + row) * columns + first,
+                           lines[n], run * sizeof(float));
             }
         }
     }
 }
 
 /* The pictures of planes; `mix`: three rows of three weights, or nothing. */
-KERNEL squashed(const float *restrict planes, const float *mix, float *restrict result, count number,
-                count plane, count threads) {
+KERNEL squashed(const float *restrict planes, const float *mix, float *restrict result,
+                count number, count plane, count threads) {
     count together = mix ? 3 : 1;
-    SHARED_2 for (count image = 0; image < number / together; image++) {
+    SHARED_2
+    for (count image = 0; image < number / together; image++) {
         for (count first = 0; first < plane; first += RUN) {
             floats lines[3][RUN / WIDE] = {{{0}}};
             count run = least(RUN, plane - first), start = image * together * plane + first;
@@ -115,7 +119,8 @@ KERNEL squashed(const float *restrict planes, const float *mix, float *restrict 
 KERNEL unsquashed(const float *restrict gradient, const float *restrict images, const float *mix,
                   float *restrict result, count planes, count plane, count threads) {
     count together = mix ? 3 : 1;
-    SHARED for (count image = 0; image < planes / together; image++) {
+    SHARED
+    for (count image = 0; image < planes / together; image++) {
         count first = image * together * plane;
         const float *g = gradient + first, *p = images + first;
         float *to = result + first;

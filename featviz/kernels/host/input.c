@@ -25,7 +25,8 @@ INLINE void take(const float *restrict gradient, const float *scale, float *rest
 KERNEL given(const float *restrict images, const float *scale, const float *offset,
              float *restrict result, count batch, count channels, count pixels, count is_reversed,
              count threads) {
-    SHARED for (count image = 0; image < batch; image++) {
+    SHARED
+    for (count image = 0; image < batch; image++) {
         const float *from = images + image * channels * pixels;
         float *to = result + image * channels * pixels;
         if (channels == 3)
@@ -35,9 +36,10 @@ KERNEL given(const float *restrict images, const float *scale, const float *offs
     }
 }
 
-KERNEL taken(const float *restrict gradient, const float *scale, float *restrict result, count batch,
-             count channels, count pixels, count is_reversed, count threads) {
-    SHARED for (count image = 0; image < batch; image++) {
+KERNEL taken(const float *restrict gradient, const float *scale, float *restrict result,
+             count batch, count channels, count pixels, count is_reversed, count threads) {
+    SHARED
+    for (count image = 0; image < batch; image++) {
         const float *from = gradient + image * channels * pixels;
         float *to = result + image * channels * pixels;
         if (channels == 3)

@@ -20,7 +20,7 @@ from featviz.files import write_whole
 _HERE = Path(__file__).parent
 _OPTIONS = (
     *("-O3", "-march=native", "-std=gnu11", "-fopenmp", "-fPIC", "-shared"),
-    *("-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"),
+    *("-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing", "-fvisibility=hidden"),
 )
 _LONGEST_S = 120
 

@@ -2,11 +2,12 @@
 
 #include "common.h"
 
-INLINE void spread(const float *restrict from, float *restrict to, count colors, count side, count up,
-                   count columns, count stride) {
+INLINE void spread(const float *restrict from, float *restrict to, count colors, count side,
+                   count up, count columns, count stride) {
     for (count x = 0; x < columns; x++)
         for (count color = 0; color < colors; color++)
-            to[x * colors + color] = from[x / side * stride + (color * side + up) * side + x % side];
+            to[x * colors + color] =
+                from[x / side * stride + (color * side + up) * side + x % side];
 }
 
 /* Channel (color * side + row) * side + column of a block to pixel (row, column); blocks before
@@ -14,7 +15,8 @@ INLINE void spread(const float *restrict from, float *restrict to, count colors,
 KERNEL unpaired(const float *restrict blocks, float *restrict result, count batch, count colors,
                 count side, count down, count right, count rows, count columns, count block_columns,
                 count image_stride, count stride, count threads) {
-    SHARED_2 for (count image = 0; image < batch; image++) {
+    SHARED_2
+    for (count image = 0; image < batch; image++) {
         for (count row = 0; row < rows; row++) {
             count block = (down + row / side) * block_columns + right;
             const float *from = blocks + image * image_stride + block * stride;

@@ -9,7 +9,8 @@ KERNEL pooled(const float *restrict maps, float *restrict result, uint8_t *restr
               count height, count width, count down, count right, count above, count left,
               count batch, count channels, count rows, count columns, count image_stride,
               count stride, count out_rows, count out_columns, count threads) {
-    SHARED_2 for (count image = 0; image < batch; image++) {
+    SHARED_2
+    for (count image = 0; image < batch; image++) {
         for (count reader = 0; reader < out_rows * out_columns; reader++) {
             count top = reader / out_columns * down - above;
             count first = reader % out_columns * right - left;
@@ -38,7 +39,8 @@ KERNEL unpooled(const float *restrict gradient, const uint8_t *restrict places,
                 count above, count left, count batch, count channels, count rows, count columns,
                 count image_stride, count stride, count out_rows, count out_columns,
                 count threads) {
-    SHARED_2 for (count image = 0; image < batch; image++) {
+    SHARED_2
+    for (count image = 0; image < batch; image++) {
         for (count pixel = 0; pixel < rows * columns; pixel++) {
             count row = pixel / columns + above, column = pixel % columns + left;
             count highest = row < height ? 0 : (row - height) / down + 1;
@@ -49,7 +51,8 @@ KERNEL unpooled(const float *restrict gradient, const uint8_t *restrict places,
                 for (count x = leftmost; x < least(column / right + 1, out_columns); x++) {
                     count reader = y * out_columns + x;
                     const float *g = gradient + image * image_stride + reader * stride;
-                    const uint8_t *at = places + (image * out_rows * out_columns + reader) * channels;
+                    const uint8_t *at =
+                        places + (image * out_rows * out_columns + reader) * channels;
                     int32_t here = (int32_t)((row - y * down) * width + column - x * right);
                     for (count c = 0; c < channels; c++) total[c] += at[c] == here ? g[c] : 0;
                 }

@@ -3,7 +3,8 @@
 #include "common.h"
 
 /* base ** -beta; a general power costs several times as much as the commonest. */
-INLINE void lowered(const float *restrict base, float *restrict result, count channels, float beta) {
+INLINE void lowered(const float *restrict base, float *restrict result, count channels,
+                    float beta) {
     if (beta == 0.75f)
         for (count c = 0; c < channels; c++) result[c] = 1 / sqrtf(base[c] * sqrtf(base[c]));
     else
@@ -19,10 +20,11 @@ INLINE void summed(const float *restrict line, float *restrict result, count cha
 
 /* Values x to x * base ** -beta, where base is k + weight * the sum of x ** 2 over `size` channels
    around each. Strides are those of `maps`; results are dense. */
-KERNEL normalized(const float *restrict maps, float *restrict result, float *restrict base, count batch,
-                  count channels, count pixels, count image_stride, count stride, count size,
-                  float weight, float beta, float k, count threads) {
-    SHARED_2 for (count image = 0; image < batch; image++) {
+KERNEL normalized(const float *restrict maps, float *restrict result, float *restrict base,
+                  count batch, count channels, count pixels, count image_stride, count stride,
+                  count size, float weight, float beta, float k, count threads) {
+    SHARED_2
+    for (count image = 0; image < batch; image++) {
         for (count pixel = 0; pixel < pixels; pixel++) {
             float line[channels + size], factor[channels];
             const float *x = maps + image * image_stride + pixel * stride;
@@ -40,10 +42,11 @@ KERNEL normalized(const float *restrict maps, float *restrict result, float *res
 
 KERNEL normalized_gradient(const float *restrict gradient, const float *restrict maps,
                            const float *restrict base, float *restrict result, count batch,
-                           count channels, count pixels, count gradient_image, count gradient_stride,
-                           count image_stride, count stride, count size, float weight, float beta,
-                           count threads) {
-    SHARED_2 for (count image = 0; image < batch; image++) {
+                           count channels, count pixels, count gradient_image,
+                           count gradient_stride, count image_stride, count stride, count size,
+                           float weight, float beta, count threads) {
+    SHARED_2
+    for (count image = 0; image < batch; image++) {
         for (count pixel = 0; pixel < pixels; pixel++) {
             float line[channels + size], factor[channels], spread[channels];
             const float *g = gradient + image * gradient_image + pixel * gradient_stride;

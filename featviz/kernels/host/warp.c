@@ -1,4 +1,5 @@
-/* Bilinear sampling of pictures (image, channel, row, column) where affine maps say, and its adjoint. */
+/* Bilinear sampling of pictures (image, channel, row, column) where affine maps say, and its
+ * adjoint. */
 
 #include <stdlib.h>
 
@@ -30,8 +31,10 @@ INLINE floats mirrored(floats position, float size) {
 /* The pixels below and above positions along one axis, held inside, and what each counts. */
 INLINE neighbors beside(floats position, count size, count reflects) {
     float last = (float)(size - 1);
-    if (reflects) position = mirrored(position, (float)size);
-    else position = smaller(larger(position, whole(-2)), whole(last + 2));
+    if (reflects)
+        position = mirrored(position, (float)size);
+    else
+        position = smaller(larger(position, whole(-2)), whole(last + 2));
     floats low = floored(position), high = low + 1, part = position - low;
     neighbors found = {.share = {1 - part, part}};
     if (!reflects) {
@@ -67,7 +70,8 @@ INLINE void look_up(corners *found, const float *affine, count row, count first,
 
 /* Planes to pixels whose channels lie side by side, and back; LANES pixels at once are four loads
    and a transposition. */
-INLINE void together(const float *restrict planes, lanes *restrict room, count channels, count pixels) {
+INLINE void together(const float *restrict planes, lanes *restrict room, count channels,
+                     count pixels) {
     count pixel = 0;
     for (; pixel + LANES <= pixels; pixel += LANES) {
         lanes from[LANES] = {{0}};
@@ -145,19 +149,20 @@ INLINE void gather_few(const float *restrict gradient, const float *affine, lane
 }
 
 /* Planes of pictures, LANES or fewer at a time; `room` has LANES values for each input pixel. */
-#define BY_PICTURE(FEW, FROM, FROM_PIXELS, TO_PIXELS)                                                   \
-    SHARED for (count image = 0; image < batch; image++) {                                             \
-        lanes *own = (lanes *)room + image * rows * columns;                                           \
-        for (count first = 0; first < channels; first += LANES) {                                      \
-            count few = least(LANES, channels - first);                                                \
-            const float *from = FROM + (image * channels + first) * FROM_PIXELS;                       \
-            float *to = result + (image * channels + first) * TO_PIXELS;                               \
-            const float *map = affine + 6 * image;                                                     \
-            if (few == 3)                                                                              \
-                FEW(from, map, own, to, 3, rows, columns, out_rows, out_columns, reflects);            \
-            else                                                                                       \
-                FEW(from, map, own, to, few, rows, columns, out_rows, out_columns, reflects);          \
-        }                                                                                              \
+#define BY_PICTURE(FEW, FROM, FROM_PIXELS, TO_PIXELS)                                         \
+    SHARED                                                                                    \
+    for (count image = 0; image < batch; image++) {                                           \
+        lanes *own = (lanes *)room + image * rows * columns;                                  \
+        for (count first = 0; first < channels; first += LANES) {                             \
+            count few = least(LANES, channels - first);                                       \
+            const float *from = FROM + (image * channels + first) * FROM_PIXELS;              \
+            float *to = result + (image * channels + first) * TO_PIXELS;                      \
+            const float *map = affine + 6 * image;                                            \
+            if (few == 3)                                                                     \
+                FEW(from, map, own, to, 3, rows, columns, out_rows, out_columns, reflects);   \
+            else                                                                              \
+                FEW(from, map, own, to, few, rows, columns, out_rows, out_columns, reflects); \
+        }                                                                                     \
     }
 
 KERNEL sample(const float *restrict images, const float *restrict affine, float *restrict room,

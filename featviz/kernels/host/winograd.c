@@ -31,11 +31,13 @@ INLINE void leave(const floats from[SEEN], floats to[TILE]) {
 
 /* Maps (by pixel, strides as given) to 36 planes of (tile, channel); channels are a multiple of
    WIDE. Tiles beyond the maps' end, and what tiles see beyond it, are zero. */
-KERNEL winograd_enter(const float *restrict maps, float *restrict planes, count batch, count channels,
-                      count rows, count columns, count image_stride, count stride, count threads) {
+KERNEL winograd_enter(const float *restrict maps, float *restrict planes, count batch,
+                      count channels, count rows, count columns, count image_stride, count stride,
+                      count threads) {
     count down = (rows + TILE - 1) / TILE, right = (columns + TILE - 1) / TILE;
     count plane = batch * down * right * channels;
-    SHARED_2 for (count image = 0; image < batch; image++) {
+    SHARED_2
+    for (count image = 0; image < batch; image++) {
         for (count tile = 0; tile < down * right; tile++) {
             count top = tile / right * TILE - 1, left = tile % right * TILE - 1;
             float *to = planes + (image * down * right + tile) * channels;
@@ -43,7 +45,8 @@ KERNEL winograd_enter(const float *restrict maps, float *restrict planes, count 
                 floats seen[SEEN][SEEN], half[SEEN][SEEN];
                 for (count y = 0; y < SEEN; y++)
                     for (count x = 0; x < SEEN; x++) {
-                        int is_inside = top + y >= 0 && top + y < rows && left + x >= 0 && left + x < columns;
+                        int is_inside =
+                            top + y >= 0 && top + y < rows && left + x >= 0 && left + x < columns;
                         const float *from = maps + image * image_stride + c +
                                             ((top + y) * columns + left + x) * stride;
                         seen[x][y] = is_inside ? load(from) : whole(0);
@@ -64,11 +67,13 @@ KERNEL winograd_enter(const float *restrict maps, float *restrict planes, count 
 }
 
 /* 36 planes of (tile, channel) to dense maps by pixel, plus a bias where there is one. */
-KERNEL winograd_leave(const float *restrict planes, const float *restrict bias, float *restrict maps,
-                      count batch, count channels, count rows, count columns, count threads) {
+KERNEL winograd_leave(const float *restrict planes, const float *restrict bias,
+                      float *restrict maps, count batch, count channels, count rows, count columns,
+                      count threads) {
     count down = (rows + TILE - 1) / TILE, right = (columns + TILE - 1) / TILE;
     count plane = batch * down * right * channels;
-    SHARED_2 for (count image = 0; image < batch; image++) {
+    SHARED_2
+    for (count image = 0; image < batch; image++) {
         for (count tile = 0; tile < down * right; tile++) {
             count top = tile / right * TILE, left = tile % right * TILE;
             const float *from = planes + (image * down * right + tile) * channels;
@@ -76,7 +81,8 @@ KERNEL winograd_leave(const float *restrict planes, const float *restrict bias, 
                 floats half[TILE][SEEN], shift = bias ? load(bias + c) : whole(0);
                 for (int x = 0; x < SEEN; x++) {
                     floats column[SEEN], kept[TILE];
-                    for (int y = 0; y < SEEN; y++) column[y] = load(from + (y * SEEN + x) * plane + c);
+                    for (int y = 0; y < SEEN; y++)
+                        column[y] = load(from + (y * SEEN + x) * plane + c);
                     leave(column, kept);
                     for (int y = 0; y < TILE; y++) half[y][x] = kept[y];
                 }
