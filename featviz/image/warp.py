@@ -6,8 +6,8 @@ the positions by `-shifts`.
 
 This is torch's grid_sample. Its gradient on CUDA adds floating-point numbers in arbitrary order
 and so differs from run to run. There, each pixel of the input gathers what is its own; where the
-kernel for that does not run, fixed-point integers are added, in any order. On a CPU each picture's are
-added in the order of its pixels.
+kernel for that does not run, fixed-point integers are added, in any order. On a CPU each
+picture's are added in the order of its pixels.
 """
 
 from dataclasses import dataclass
