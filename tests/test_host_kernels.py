@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from featviz.engine.convolution import Convolution
+from featviz.image.warp import Reflect, resample, translation
 from featviz.kernels import host, kernels
 from featviz.kernels.host import library
 from featviz.kernels.host.winograd import convolved, entered
@@ -196,3 +197,17 @@ def test_few_products_are_chosen_where_they_pay(
     (back,) = torch.autograd.grad(result, images, coming)
     (true,) = torch.autograd.grad(expected, exact, coming.double())
     assert torch.allclose(back.double(), true, atol=1e-4)
+
+
+@needs_compiler
+def test_a_map_of_another_precision_is_read_as_what_it_says() -> None:
+    images, moved = random(1, 3, 6, 7), translation(torch.tensor([[0.5, -1.25]]))
+    border = {"rows": 6, "columns": 7, "border": Reflect()}
+    same = resample(images, moved, **border)
+    assert torch.equal(resample(images, moved.double(), **border), same)
+
+
+@needs_compiler
+def test_what_a_kernel_cannot_read_is_not_read() -> None:
+    with pytest.raises(AssertionError):
+        library.call("times_gain", torch.zeros(4, dtype=torch.float64))

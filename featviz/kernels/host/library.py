@@ -23,6 +23,8 @@ _OPTIONS = (
     *("-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing", "-fvisibility=hidden"),
 )
 _LONGEST_S = 120
+_READ = (torch.float32, torch.complex64, torch.bool, torch.uint8)
+"""What kernels know how to read."""
 
 Argument = Tensor | int | float | None
 
@@ -74,6 +76,8 @@ def _loaded(kept: Path, compiler: tuple[str, ...]) -> ctypes.CDLL:
 
 def _passed(argument: Argument) -> object:
     if isinstance(argument, Tensor):
+        assert argument.device.type == "cpu"
+        assert argument.dtype in _READ
         return ctypes.c_void_p(argument.data_ptr())
     if isinstance(argument, float):
         return ctypes.c_float(argument)

@@ -14,7 +14,7 @@ def sampled(images: Tensor, affine: Tensor, rows: int, columns: int, *, reflects
     images, size = images.contiguous(), images.shape[2:]
     result = images.new_empty((*images.shape[:2], rows, columns))
     call(
-        *("sample", images, affine.contiguous(), _room(images, *size), result),
+        *("sample", images, affine.to(images.dtype).contiguous(), _room(images, *size), result),
         *(*images.shape, rows, columns, reflects),
     )
     return result
@@ -26,7 +26,13 @@ def gathered(gradient: Tensor, affine: Tensor, size: tuple[int, int], *, reflect
     gradient = gradient.contiguous()
     result = gradient.new_empty((*gradient.shape[:2], *size))
     call(
-        *("gather", gradient, affine.contiguous(), _room(gradient, *size), result),
+        *(
+            "gather",
+            gradient,
+            affine.to(gradient.dtype).contiguous(),
+            _room(gradient, *size),
+            result,
+        ),
         *(*result.shape, *gradient.shape[2:], reflects),
     )
     return result
