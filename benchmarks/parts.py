@@ -4,7 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -29,14 +29,14 @@ PARTS = ("decode", "transforms", "forward", "backward", "update")
 """Of a step; each with its own share of the gradient's way back. The rest is what they leave."""
 WARM_UP = 5
 """Steps of each kind before the timed ones: plans, caches and captures come to be."""
-REPEATS = 15
+REPEATS = 32
 
 Work = Callable[[], Any]
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Median wall seconds of a call, and seconds of all cores of this process."""
+    """Median wall seconds of a call, and mean seconds of all cores of this process."""
 
     wall_s: float
     core_s: float
@@ -58,7 +58,7 @@ def part_costs(network: Network, recipes: Sequence[Recipe], prefix: Prefix) -> d
         for _ in range(WARM_UP + REPEATS):
             for name, work in works.items():
                 spent[name].append(_spent(work, device))
-    costs = {name: _median(each[WARM_UP:]) for name, each in spent.items()}
+    costs = {name: _cost(each[WARM_UP:]) for name, each in spent.items()}
     there_and_back, there = costs.pop("network"), costs["forward"]
     back_s = (
         max(0.0, there_and_back.wall_s - there.wall_s),
@@ -164,8 +164,18 @@ def _engine_step(network: Network, recipes: Sequence[Recipe]) -> Work:
 
 
 def _back(result: Tensor, source: Tensor) -> Tensor:
-    return torch.autograd.grad(result, source, torch.ones_like(result))[0]
+    return torch.autograd.grad(result, source, _ones(result.shape, result.dtype, result.device))[0]
 
 
-def _median(spent: Sequence[tuple[float, float]]) -> Cost:
-    return Cost(statistics.median(w for w, _ in spent), statistics.median(c for _, c in spent))
+@cache
+def _ones(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A gradient that is there, as a network's would be: made once."""
+    ones = torch.ones(shape, dtype=dtype, device=device)
+    return ones.contiguous(memory_format=torch.channels_last)
+
+
+def _cost(spent: Sequence[tuple[float, float]]) -> Cost:
+    """The system counts other threads' time by ticks of milliseconds, which only a mean evens out;
+    the largest and the smallest are left out."""
+    cores = sorted(core for _, core in spent)[1:-1]
+    return Cost(statistics.median(wall for wall, _ in spent), statistics.mean(cores))

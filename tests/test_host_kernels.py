@@ -210,4 +210,4 @@ def test_a_map_of_another_precision_is_read_as_what_it_says() -> None:
 @needs_compiler
 def test_what_a_kernel_cannot_read_is_not_read() -> None:
     with pytest.raises(AssertionError):
-        library.call("times_gain", torch.zeros(4, dtype=torch.float64))
+        library.call("given", torch.zeros(4, dtype=torch.float64))

@@ -2,11 +2,11 @@
 
 A convolution takes in the normalization after it and the lopsided padding before it; rectifiers
 write in place and remember their result alone; local response normalization sums over channels as
-a convolution does. On CUDA a rectifier adds the bias of the convolution before it, pools remember a
-byte for each result, and convolutions that cuDNN is slow with go other ways (see
-`featviz.engine.convolution`). What is replaced depends on the network and the picture size, never
-on what a batch wants, and what a batch reads on the way changes no bit of the rest, so that mates
-stay strangers.
+a convolution does. Pools remember a byte for each result where kernels run; on CUDA a rectifier
+adds the bias of the convolution before it. Convolutions that the device's library is slow with go
+other ways (see `featviz.engine.convolution`). What is replaced depends on the network and the
+picture size, never on what a batch wants, and what a batch reads on the way changes no bit of the
+rest, so that mates stay strangers.
 """
 
 from collections.abc import Collection, Iterable, Mapping

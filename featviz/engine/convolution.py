@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from featviz.engine.stem import Folded, Unfolded
@@ -217,7 +218,8 @@ class _Stem(torch.autograd.Function):
         return convolution.applied(values) if unfolded is None else unfolded(values)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         folded = ctx.convolution._folded(*ctx.size)
         return folded(gradients[0], *ctx.size), None
 
@@ -234,7 +236,8 @@ class _Depthwise(torch.autograd.Function):
         return convolved(values, own, convolution.bias, window, window.output_size(*ctx.size))
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         from featviz.kernels.cuda.depthwise import convolved_gradient
 
         weight, window = ctx.convolution._by_place, ctx.convolution._window
@@ -250,7 +253,8 @@ class _FewProducts(torch.autograd.Function):
         return convolved(values, convolution.entered[0], convolution.bias)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         from featviz.kernels.host.winograd import convolved
 
         return convolved(gradients[0], ctx.convolution.entered[1], None), None

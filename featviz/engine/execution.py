@@ -56,7 +56,7 @@ def execution(
         *((name, version(name)) for name in packages),
         ("torch", torch.__version__),
         ("processor", _processor(device)),
-        ("kernels", release(device)),
+        ("kernels", release(device, dtype)),
     )
     return Execution(slots, device, dtype, torch.get_num_threads(), weights, versions)
 

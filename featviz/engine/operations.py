@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from featviz.engine.convolution import Convolution
@@ -77,7 +78,8 @@ class _FusedResponse(torch.autograd.Function):
         return result
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         values, slopes = ctx.saved_tensors
         gradient = ctx.response.normalized_gradient(gradients[0], values, slopes, *ctx.settings)
         return gradient, None, None, None, None
@@ -144,7 +146,8 @@ class _MaxPooled(torch.autograd.Function):
         return result
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (places,) = ctx.saved_tensors
         return ctx.pooling.unpooled(gradients[0], places, ctx.window, ctx.size), None
 

@@ -22,12 +22,14 @@ class _Call:
     weights: Tensor
     is_guarded: bool
     """Rows that are not mine might turn a gradient of zero into NaN."""
+    is_everyones: bool
+    """All rows are mine."""
 
     @property
     def signature(self) -> Hashable:
         """What two calls have in common that differ in the values of their tensors alone."""
         shapes = tuple((each.shape, each.dtype) for each in self.tensors)
-        return (self.term.group, self.is_guarded, shapes)
+        return (self.term.group, self.is_guarded, self.is_everyones, shapes)
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -38,7 +40,9 @@ class _Call:
         if self.is_guarded:
             seen = _guarded(seen, self.term.reads, self.is_mine)
         values = self.term.evaluate(seen, self.own).to(self.weights.dtype)
-        return self.weights * torch.where(self.is_mine, values, 0)
+        return self.weights * (
+            values if self.is_everyones else torch.where(self.is_mine, values, 0)
+        )
 
 
 class _Guard(torch.autograd.Function):
@@ -137,4 +141,5 @@ class Program:
             is_mine=torch.tensor([row in members for row in range(count)], device=like.device),
             weights=torch.tensor(weights, dtype=like.dtype, device=like.device),
             is_guarded=len(members) < count and not anyone.is_linear,
+            is_everyones=len(members) == count,
         )

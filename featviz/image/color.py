@@ -85,11 +85,16 @@ class _Squash(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: AnyPlanes) -> tuple[AnyPlanes, None]:
         (images,) = ctx.saved_tensors
-        decoding = kernels("decoding", images)
+        decoding = None if torch.is_grad_enabled() else kernels("decoding", images)
         if decoding is not None:
             return decoding.unsquashed(gradients[0], images, ctx.matrix), None
-        through = torch.ops.aten.sigmoid_backward(gradients[0], images)
-        return through if ctx.matrix is None else _mixed(through, _transposed(ctx.matrix)), None
+        return planes_gradient(gradients[0], images, ctx.matrix), None
+
+
+def planes_gradient(gradient: AnyPlanes, images: AnyPlanes, matrix: Matrix | None) -> AnyPlanes:
+    """The gradient at what the sigmoid made these images of, mixed by the rows of a matrix."""
+    through = torch.ops.aten.sigmoid_backward(gradient, images)
+    return through if matrix is None else _Mix.apply(through, _transposed(matrix))
 
 
 def _mixed(planes: Planes, matrix: Matrix) -> Planes:

@@ -5,24 +5,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from featviz.image.spectrum import Planes
+from featviz.image.color import planes_gradient
+from featviz.image.spectrum import Planes, hartley
 from featviz.kernels import kernels
 from featviz.shapes import Images, Matrix
 
 
+def is_decoded(coefficients: Planes) -> bool:
+    """Whether there are kernels for coefficients of this kind and size."""
+    decoding = kernels("decoding", coefficients)
+    return decoding is not None and decoding.takes(*coefficients.shape[-2:])
+
+
 def images_from_coefficients(coefficients: Planes, gain: Tensor, matrix: Matrix | None) -> Images:
     """What `hartley` and `images_from_planes` make of coefficients times the gain, for those that
-    `featviz.kernels` has kernels for; `matrix`: of the colors, if they are mixed."""
+    `is_decoded`; `matrix`: of the colors, if they are mixed."""
     return _Decoded.apply(coefficients, gain, matrix)
 
 
 class _Decoded(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, coefficients: Planes, gain: Tensor, matrix: Matrix | None) -> Images:
-        ctx.decoding = decoding = kernels("decoding", coefficients)
-        assert decoding is not None
-        half = torch.fft.rfft2(decoding.times_gain(coefficients, gain))
-        images = decoding.images_from_half(half, coefficients.shape[-1], matrix)
+        ctx.decoding = kernels("decoding", coefficients)
+        assert ctx.decoding is not None
+        images = ctx.decoding.images_from_coefficients(coefficients, gain, matrix)
         ctx.save_for_backward(images, gain)
         ctx.matrix = matrix
         return images
@@ -30,6 +36,7 @@ class _Decoded(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Images) -> tuple[Planes, None, None]:
         images, gain = ctx.saved_tensors
-        decoding = ctx.decoding
-        half = torch.fft.rfft2(decoding.unsquashed(gradients[0], images, ctx.matrix))
-        return decoding.coefficients_from_half(half, images.shape[-1], gain), None, None
+        if torch.is_grad_enabled():  # somebody wants the gradient's gradient
+            return hartley(planes_gradient(gradients[0], images, ctx.matrix)) * gain, None, None
+        back = ctx.decoding.coefficients_gradient(gradients[0], images, gain, ctx.matrix)
+        return back, None, None

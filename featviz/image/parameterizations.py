@@ -16,10 +16,9 @@ from featviz.image.color import (
     decorrelated_from_rgb,
     images_from_planes,
 )
-from featviz.image.fourier import images_from_coefficients
+from featviz.image.fourier import images_from_coefficients, is_decoded
 from featviz.image.seeds import normal
 from featviz.image.spectrum import hartley, pink_gain
-from featviz.kernels import kernels
 from featviz.shapes import Images, Seeds
 
 Color = Literal["decorrelated", "plain"]
@@ -123,7 +122,7 @@ class Fourier(Parameterization):
     def decode(self, parameters: Parameters) -> Images:
         """Gain, transform, color and sigmoid; one transform for the whole batch."""
         gain = self._gain(parameters)
-        if kernels("decoding", parameters) is None:
+        if not is_decoded(parameters):
             return _images_from_planes(hartley(parameters * gain), self.color)
         _check_channels(parameters.shape[1], self.color)
         return images_from_coefficients(

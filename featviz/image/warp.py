@@ -176,13 +176,29 @@ class _Reproducible(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Resampled) -> tuple[Images, None, None, None, None]:
         (affine,) = ctx.saved_tensors
-        warp = kernels("warp", gradients[0])
-        if warp is not None:
-            reflects = ctx.outside == "reflection"
-            back = warp.gathered(gradients[0], affine, ctx.size, reflects=reflects)
-        else:
-            back = _scattered(gradients[0], affine, size=ctx.size, outside=ctx.outside)
+        back = _Adjoint.apply(gradients[0], affine, ctx.size, ctx.outside)
         return back, None, None, None, None
+
+
+class _Adjoint(torch.autograd.Function):
+    """Each value goes back to the four pixels it was read from; the gradient is the sampling."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, gradients: Resampled, affine: Affine, size: tuple[int, int], outside: Outside
+    ) -> Images:
+        ctx.save_for_backward(affine)
+        ctx.size, ctx.outside = tuple(gradients.shape[-2:]), outside
+        warp = kernels("warp", gradients)
+        if warp is not None:
+            return warp.gathered(gradients, affine, size, reflects=outside == "reflection")
+        return _scattered(gradients, affine, size=size, outside=outside)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Images) -> tuple[Resampled, None, None, None]:
+        (affine,) = ctx.saved_tensors
+        back = _Reproducible.apply(gradients[0], affine, *ctx.size, ctx.outside)
+        return back, None, None, None
 
 
 def _scattered(

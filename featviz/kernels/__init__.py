@@ -26,9 +26,13 @@ def kernels(name: str, values: Tensor) -> _Module | None:
     return _module(f"featviz.kernels.host.{name}") if host.runs_on(values) else None
 
 
-def release(device: str) -> str:
-    """What compiles the kernels of a device, "none" where none run."""
-    return cuda.release() if device.startswith("cuda") else host.release()
+def release(device: str, dtype: str) -> str:
+    """What compiles the kernels that a network of this dtype on this device is beside, "none" where
+    none run."""
+    kind = device.partition(":")[0]
+    if dtype == "float64" or kind not in ("cpu", "cuda"):
+        return "none"
+    return cuda.release() if kind == "cuda" else host.release()
 
 
 @cache

@@ -80,7 +80,8 @@ class Network:
 
     def __call__(self, images: Images) -> Tensor:
         """The network's output for pictures in [0, 1]."""
-        return self.module(self.to_input(images))
+        constants = self._constants(images.device, images.dtype)
+        return self.module(self.preprocessing.apply(images, constants).to(dtype=self.dtype))
 
     def to_input(self, images: Images) -> Tensor:
         """What the module is given for pictures in [0, 1]; arithmetic in the pictures' dtype."""

@@ -87,5 +87,10 @@ class Given(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Images, None, None, None]:
-        back = ctx.input.taken(gradients[0], ctx.scale, ctx.dtype, is_reversed=ctx.is_reversed)
+        (gradient,) = gradients
+        if torch.is_grad_enabled():  # somebody wants the gradient's gradient
+            seen = gradient.to(ctx.dtype)
+            back = (seen.flip(1) if ctx.is_reversed else seen) * ctx.scale
+        else:
+            back = ctx.input.taken(gradient, ctx.scale, ctx.dtype, is_reversed=ctx.is_reversed)
         return back, None, None, None

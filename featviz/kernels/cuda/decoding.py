@@ -15,6 +15,26 @@ from featviz.shapes import Matrix
 _IDENTITY: Matrix = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
+def takes(rows: int, columns: int) -> bool:  # noqa: ARG001 the other room's question
+    """Whether planes of this size can be transformed: all."""
+    return True
+
+
+def images_from_coefficients(coefficients: Tensor, gain: Tensor, matrix: Matrix | None) -> Tensor:
+    """The sigmoid of the Hartley transform of planes times the gain, mixed by the rows of a matrix
+    before where there is one."""
+    half = torch.fft.rfft2(times_gain(coefficients, gain))
+    return images_from_half(half, coefficients.shape[-1], matrix)
+
+
+def coefficients_gradient(
+    gradient: Tensor, images: Tensor, gain: Tensor, matrix: Matrix | None
+) -> Tensor:
+    """The gradient at the coefficients of these images; `matrix` is the one of the way there."""
+    half = torch.fft.rfft2(unsquashed(gradient, images, matrix))
+    return coefficients_from_half(half, images.shape[-1], gain)
+
+
 def times_gain(coefficients: Tensor, gain: Tensor) -> Tensor:
     """Planes times one plane, which is float32."""
     coefficients = coefficients.contiguous()

@@ -6,6 +6,9 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#ifdef __AVX__
+#include <immintrin.h>
+#endif
 
 #define KERNEL __attribute__((visibility("default"))) void
 #define INLINE static inline __attribute__((always_inline))
@@ -22,6 +25,14 @@ typedef float unaligned_floats __attribute__((vector_size(4 * WIDE), aligned(4))
 
 INLINE count least(count a, count b) { return a < b ? a : b; }
 INLINE floats whole(float value) { return value - (floats){0}; }
+#ifdef __AVX__
+INLINE floats chosen(ints is_first, floats first, floats second) {
+    return _mm256_blendv_ps(second, first, (floats)is_first);
+}
+INLINE floats smaller(floats a, floats b) { return _mm256_min_ps(a, b); }
+INLINE floats larger(floats a, floats b) { return _mm256_max_ps(a, b); }
+INLINE floats floored(floats value) { return _mm256_floor_ps(value); }
+#else
 INLINE floats chosen(ints is_first, floats first, floats second) {
     return (floats)((is_first & (ints)first) | (~is_first & (ints)second));
 }
@@ -31,7 +42,48 @@ INLINE floats floored(floats value) {
     floats cut = __builtin_convertvector(__builtin_convertvector(value, ints), floats);
     return cut + __builtin_convertvector(cut > value, floats); /* true is -1 */
 }
+#endif
 INLINE floats load(const float *from) { return *(const unaligned_floats *)from; }
 INLINE void store(float *to, floats value) { *(unaligned_floats *)to = value; }
+
+#ifdef __clang__
+#define PICKED(first, second, ...) __builtin_shufflevector(first, second, __VA_ARGS__)
+#else
+#define PICKED(first, second, ...) __builtin_shuffle(first, second, (ints){__VA_ARGS__})
+#endif
+
+/* WIDE rows become WIDE columns. */
+INLINE void transpose(floats *x) {
+    floats pairs[WIDE], fours[WIDE];
+    for (int k = 0; k < WIDE; k += 2) {
+        pairs[k] = PICKED(x[k], x[k + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        pairs[k + 1] = PICKED(x[k], x[k + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+    for (int k = 0; k < WIDE; k += 4)
+        for (int half = 0; half < 2; half++) {
+            floats first = pairs[k + half], second = pairs[k + half + 2];
+            fours[k + 2 * half] = PICKED(first, second, 0, 1, 8, 9, 4, 5, 12, 13);
+            fours[k + 2 * half + 1] = PICKED(first, second, 2, 3, 10, 11, 6, 7, 14, 15);
+        }
+    for (int k = 0; k < WIDE / 2; k++) {
+        x[k] = PICKED(fours[k], fours[k + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        x[k + 4] = PICKED(fours[k], fours[k + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+}
+
+/* `few` numbers, zeros after them. */
+INLINE floats load_few(const float *from, count few) {
+    floats found = {0};
+    if (few >= WIDE) return load(from);
+    for (count k = 0; k < few; k++) found[k] = from[k];
+    return found;
+}
+
+INLINE void store_few(float *to, floats value, count few) {
+    if (few >= WIDE)
+        store(to, value);
+    else
+        for (count k = 0; k < few; k++) to[k] = value[k];
+}
 
 #endif

@@ -1,6 +1,6 @@
 /* Between coefficients, half spectra, planes and colors, each way in as few passes as may be. */
 
-#include "common.h"
+#include "waves.h"
 
 #define RUN 128 /* numbers of a row that are handled together */
 
@@ -25,36 +25,96 @@ INLINE floats sigmoid(floats value) {
     return chosen(value == value, result, value); /* NaN stays */
 }
 
-KERNEL times_gain(const float *restrict coefficients, const float *restrict gain,
-                  float *restrict result, count planes, count plane, count threads) {
-    SHARED
-    for (count n = 0; n < planes; n++)
-        for (count at = 0; at < plane; at++)
-            result[n * plane + at] = coefficients[n * plane + at] * gain[at];
+/* Room for the transform of a plane: its half spectrum, rows and columns filled up, and lines. */
+typedef struct {
+    count rows, columns, kept, stride;
+    float *re, *im;
+    wave *lines[2];
+} spectrum;
+
+INLINE spectrum spectrum_in(float *room, count rows, count columns) {
+    count kept = rows / 2 + 1, longest = rows > columns ? rows : columns;
+    count stride = (columns + 2 * WIDE - 1) / (2 * WIDE) * (2 * WIDE) + 2 * WIDE;
+    count size = (kept + WIDE - 1) / WIDE * WIDE * stride;
+    wave *lines = (wave *)(room + 2 * size);
+    return (spectrum){rows, columns, kept, stride, room, room + size, {lines, lines + longest + WIDE}};
 }
 
-/* A run of a row of the Hartley transform of a plane whose rfft2 is given: real minus imaginary
-   part, where F(-k) is the conjugate of F(k). */
-INLINE void hartley_run(const float *half, float *restrict result, count row, count first,
-                        count run, count rows, count columns, float scale) {
-    count kept = columns / 2 + 1, opposite = row ? rows - row : 0;
-    const float *here = half + 2 * row * kept, *there = half + 2 * (opposite * kept + columns);
-    count c = first, end = first + run, seen = least(kept, end);
-    for (; c < seen; c++) result[c - first] = scale * (here[2 * c] - here[2 * c + 1]);
-    for (; c < end; c++) result[c - first] = scale * (there[-2 * c] + there[1 - 2 * c]);
+/* The columns' transforms, doubled, rows 0 to rows / 2: two columns are one of complex numbers. */
+INLINE void transform_columns(spectrum at, const float *plane, const float *gain,
+                              const float *turns) {
+    for (count first = 0; first < at.columns; first += 2 * WIDE) {
+        count few = at.columns - first, others = few > WIDE ? few - WIDE : 0;
+        for (count row = 0, start = first; row < at.rows; row++, start += at.columns) {
+            wave *here = at.lines[0] + row;
+            here->re = load_few(plane + start, few);
+            here->im = load_few(plane + start + WIDE, others);
+            if (gain) {
+                here->re *= load_few(gain + start, few);
+                here->im *= load_few(gain + start + WIDE, others);
+            }
+        }
+        wave *found = transformed(at.lines[0], at.lines[1], turns, at.rows);
+        for (count row = 0; row < at.kept; row++) {
+            wave here = found[row], there = found[row ? at.rows - row : 0];
+            count to = row * at.stride + first;
+            store(at.re + to, here.re + there.re);
+            store(at.im + to, here.im - there.im);
+            store(at.re + to + WIDE, here.im + there.im);
+            store(at.im + to + WIDE, there.re - here.re);
+        }
+    }
 }
 
-KERNEL coefficients_from_half(const float *restrict half, const float *restrict gain,
-                              float *restrict result, count planes, count rows, count columns,
-                              count threads) {
-    float scale = 1 / sqrtf((float)(rows * columns));
-    count size = 2 * rows * (columns / 2 + 1);
-    SHARED_2
-    for (count n = 0; n < planes; n++) {
-        for (count row = 0; row < rows; row++) {
-            float *to = result + (n * rows + row) * columns;
-            hartley_run(half + n * size, to, row, 0, columns, rows, columns, scale);
-            for (count c = 0; c < columns; c++) to[c] *= gain[row * columns + c];
+/* WIDE neighbours of each of some rows, from WIDE columns' `value`s. */
+INLINE void put(float *result, const float *gain, floats *values, count columns, count column,
+                const count *rows, count number) {
+    count few = columns - column;
+    transpose(values);
+    for (count k = 0; k < number; k++) {
+        count to = rows[k] * columns + column;
+        store_few(result + to, gain ? values[k] * load_few(gain + to, few) : values[k], few);
+    }
+}
+
+/* The Hartley transform, real minus imaginary part, where F(-k) is the conjugate of F(k). */
+INLINE void transform_rows(spectrum at, float *result, const float *gain, const float *turns,
+                           float scale) {
+    for (count first = 0; first < at.kept; first += WIDE) {
+        count number = least(WIDE, at.kept - first), here[WIDE], there[WIDE], mirrored = 0;
+        for (count k = 0; k < number; k++) here[k] = first + k;
+        for (count column = 0; column < at.columns; column += WIDE) {
+            floats re[WIDE], im[WIDE];
+            for (count k = 0; k < WIDE; k++) {
+                count from = (first + least(k, number - 1)) * at.stride + column;
+                re[k] = load(at.re + from) * scale;
+                im[k] = load(at.im + from) * scale;
+            }
+            transpose(re);
+            transpose(im);
+            for (count k = 0; k < WIDE; k++) at.lines[0][column + k] = (wave){re[k], im[k]};
+        }
+        wave *found = transformed(at.lines[0], at.lines[1], turns, at.columns);
+        for (count column = 0; column < at.columns; column += WIDE) {
+            floats values[WIDE];
+            for (count k = 0; k < WIDE; k++) {
+                wave each = found[least(column + k, at.columns - 1)];
+                values[k] = each.re - each.im;
+            }
+            put(result, gain, values, at.columns, column, here, number);
+        }
+        count skipped = first == 0; /* row 0 is its own mirror image, and rows / 2 may be */
+        for (count k = skipped; k < number && 2 * here[k] < at.rows; k++)
+            there[mirrored++] = at.rows - here[k];
+        for (count column = 0; column < at.columns; column += WIDE) {
+            floats values[WIDE];
+            for (count k = 0; k < WIDE; k++) {
+                count from = at.columns - least(column + k, at.columns - 1);
+                wave each = found[from == at.columns ? 0 : from];
+                values[k] = each.re + each.im;
+                if (skipped) values[k] = PICKED(values[k], values[k], 1, 2, 3, 4, 5, 6, 7, 0);
+            }
+            put(result, gain, values, at.columns, column, there, mirrored);
         }
     }
 }
@@ -74,67 +134,97 @@ INLINE void squash(floats (*lines)[RUN / WIDE], const float *mix) {
     }
 }
 
-/* The pictures of spectra; `mix`: three rows of three weights, or nothing. */
-KERNEL images_from_half(const float *restrict half, const float *mix, float *restrict result,
-                        count planes, count rows, count columns, count threads) {
-    float scale = 1 / sqrtf((float)(rows * columns));
-    count together = mix ? 3 : 1, size = 2 * rows * (columns / 2 + 1);
-    SHARED_2
-    for (count image = 0; image < planes / together; image++) {
-        for (count row = 0; row < rows; row++) {
-            for (count first = 0; first < columns; first += RUN) {
-                floats lines[3][RUN / WIDE] = {{{0}}};
-                count run = least(RUN, columns - first);
-                for (count n = 0; n < together; n++)
-                    hartley_run(half + (image * together + n) * size, (float *)lines[n], row, first,
-                                run, rows, columns, scale);
-                squash(lines, mix);
-                for (count n = 0; n < together; n++)
-                    memcpy(result + ((image * together + n) * rows + row) * columns + first,
-                           lines[n], run * sizeof(float));
-            }
+/* The planes of one picture */
+INLINE void squash_planes(const float *planes, const float *mix, float *result, count plane) {
+    count together = mix ? 3 : 1;
+    for (count first = 0; first < plane; first += RUN) {
+        floats lines[3][RUN / WIDE] = {{{0}}};
+        count run = least(RUN, plane - first);
+        for (count n = 0; n < together; n++)
+            memcpy(lines[n], planes + n * plane + first, run * sizeof(float));
+        squash(lines, mix);
+        for (count n = 0; n < together; n++)
+            memcpy(result + n * plane + first, lines[n], run * sizeof(float));
+    }
+}
+
+INLINE void unsquash_planes(const float *gradient, const float *images, const float *mix,
+                            float *restrict to, count plane) {
+    const float *g = gradient, *p = images;
+    for (count at = 0; at < plane; at++) {
+        float red = g[at] * (1 - p[at]) * p[at];
+        if (!mix) {
+            to[at] = red;
+            continue;
         }
+        float green = g[at + plane] * (1 - p[at + plane]) * p[at + plane];
+        float blue = g[at + 2 * plane] * (1 - p[at + 2 * plane]) * p[at + 2 * plane];
+        to[at] = red * mix[0] + green * mix[3] + blue * mix[6];
+        to[at + plane] = red * mix[1] + green * mix[4] + blue * mix[7];
+        to[at + 2 * plane] = red * mix[2] + green * mix[5] + blue * mix[8];
     }
 }
 
 /* The pictures of planes; `mix`: three rows of three weights, or nothing. */
 KERNEL squashed(const float *restrict planes, const float *mix, float *restrict result,
                 count number, count plane, count threads) {
-    count together = mix ? 3 : 1;
-    SHARED_2
-    for (count image = 0; image < number / together; image++) {
-        for (count first = 0; first < plane; first += RUN) {
-            floats lines[3][RUN / WIDE] = {{{0}}};
-            count run = least(RUN, plane - first), start = image * together * plane + first;
-            for (count n = 0; n < together; n++)
-                memcpy(lines[n], planes + start + n * plane, run * sizeof(float));
-            squash(lines, mix);
-            for (count n = 0; n < together; n++)
-                memcpy(result + start + n * plane, lines[n], run * sizeof(float));
-        }
-    }
+    count size = (mix ? 3 : 1) * plane;
+    SHARED
+    for (count image = 0; image < number * plane / size; image++)
+        squash_planes(planes + image * size, mix, result + image * size, plane);
 }
 
 /* The gradient at the planes of what the sigmoid made of them; `mix` is the way there's. */
 KERNEL unsquashed(const float *restrict gradient, const float *restrict images, const float *mix,
-                  float *restrict result, count planes, count plane, count threads) {
-    count together = mix ? 3 : 1;
+                  float *restrict result, count number, count plane, count threads) {
+    count size = (mix ? 3 : 1) * plane;
     SHARED
-    for (count image = 0; image < planes / together; image++) {
-        count first = image * together * plane;
-        const float *g = gradient + first, *p = images + first;
-        float *to = result + first;
-        for (count at = 0; at < plane; at++) {
-            float red = g[at] * (1 - p[at]) * p[at];
-            if (!mix) {
-                to[at] = red;
-                continue;
+    for (count image = 0; image < number * plane / size; image++)
+        unsquash_planes(gradient + image * size, images + image * size, mix, result + image * size,
+                        plane);
+}
+
+/* The pictures of spectral coefficients: gain, Hartley transform, colors, sigmoid. */
+KERNEL images_from_coefficients(const float *restrict coefficients, const float *restrict gain,
+                                const float *mix, const float *down, const float *along,
+                                float *restrict room, float *restrict result, count planes,
+                                count rows, count columns, count share, count threads) {
+    count together = mix ? 3 : 1, plane = rows * columns, images = planes / together;
+    float scale = 0.5f / sqrtf((float)plane);
+    SHARED
+    for (count worker = 0; worker < threads; worker++) {
+        spectrum at = spectrum_in(room + worker * share, rows, columns);
+        for (count image = images * worker / threads; image < images * (worker + 1) / threads;
+             image++) {
+            float *to = result + image * together * plane;
+            for (count n = 0; n < together; n++) {
+                transform_columns(at, coefficients + (image * together + n) * plane, gain, down);
+                transform_rows(at, to + n * plane, 0, along, scale);
             }
-            float green = g[at + plane] * (1 - p[at + plane]) * p[at + plane];
-            float blue = g[at + 2 * plane] * (1 - p[at + 2 * plane]) * p[at + 2 * plane];
-            to[at] = red * mix[0] + green * mix[3] + blue * mix[6];
-            to[at + plane] = red * mix[1] + green * mix[4] + blue * mix[7];
-            to[at + 2 * plane] = red * mix[2] + green * mix[5] + blue * mix[8];
+            squash_planes(to, mix, to, plane);
+        }
+    }
+}
+
+/* The gradient at the coefficients of pictures. */
+KERNEL coefficients_gradient(const float *restrict gradient, const float *restrict images,
+                             const float *restrict gain, const float *mix, const float *down,
+                             const float *along, float *restrict room, float *restrict result,
+                             count planes, count rows, count columns, count share, count threads) {
+    count together = mix ? 3 : 1, plane = rows * columns, number = planes / together;
+    float scale = 0.5f / sqrtf((float)plane);
+    SHARED
+    for (count worker = 0; worker < threads; worker++) {
+        spectrum at = spectrum_in(room + worker * share, rows, columns);
+        for (count image = number * worker / threads; image < number * (worker + 1) / threads;
+             image++) {
+            count first = image * together * plane;
+            unsquash_planes(gradient + first, images + first, mix, result + first, plane);
+            for (count n = 0; n < together; n++) {
+                float *to = result + first + n * plane;
+                transform_columns(at, to, 0, down);
+                transform_rows(at, to, gain, along, scale);
+            }
         }
     }
 }

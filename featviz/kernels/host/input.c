@@ -2,49 +2,50 @@
 
 #include "common.h"
 
-INLINE void give(const float *restrict planes, const float *scale, const float *offset,
-                 float *restrict result, count channels, count pixels, count is_reversed) {
+/* One picture and what the network is given for it, either from the other. */
+INLINE void convert(float *restrict picture, float *restrict input, const float *scale,
+                    const float *offset, count channels, count pixels, count is_by_pixel,
+                    count is_reversed, count is_back) {
+    count step = is_by_pixel ? channels : 1, apart = is_by_pixel ? 1 : pixels;
     for (count pixel = 0; pixel < pixels; pixel++)
         for (count channel = 0; channel < channels; channel++) {
-            count source = is_reversed ? channels - 1 - channel : channel;
-            result[pixel * channels + channel] =
-                planes[source * pixels + pixel] * scale[source] + offset[source];
+            float *value = picture + pixel * step + channel * apart;
+            float *at = input + pixel * channels + (is_reversed ? channels - 1 - channel : channel);
+            if (is_back)
+                *value = *at * scale[channel];
+            else
+                *at = *value * scale[channel] + offset[channel];
         }
 }
 
-INLINE void take(const float *restrict gradient, const float *scale, float *restrict planes,
-                 count channels, count pixels, count is_reversed) {
-    for (count pixel = 0; pixel < pixels; pixel++)
-        for (count channel = 0; channel < channels; channel++) {
-            count target = is_reversed ? channels - 1 - channel : channel;
-            planes[target * pixels + pixel] = gradient[pixel * channels + channel] * scale[target];
-        }
-}
-
-/* scale * value + offset, the channels of a pixel side by side; the last first if reversed. */
-KERNEL given(const float *restrict images, const float *scale, const float *offset,
-             float *restrict result, count batch, count channels, count pixels, count is_reversed,
-             count threads) {
+INLINE void convert_all(float *pictures, float *inputs, const float *scale, const float *offset,
+                        count batch, count channels, count pixels, count is_by_pixel,
+                        count is_reversed, count is_back, count threads) {
     SHARED
-    for (count image = 0; image < batch; image++) {
-        const float *from = images + image * channels * pixels;
-        float *to = result + image * channels * pixels;
-        if (channels == 3)
-            give(from, scale, offset, to, 3, pixels, is_reversed);
+    for (count n = 0; n < batch; n++) {
+        float *picture = pictures + n * channels * pixels, *input = inputs + n * channels * pixels;
+        if (channels != 3)
+            convert(picture, input, scale, offset, channels, pixels, is_by_pixel, is_reversed,
+                    is_back);
+        else if (!is_by_pixel)
+            convert(picture, input, scale, offset, 3, pixels, 0, is_reversed, is_back);
+        else if (is_reversed)
+            convert(picture, input, scale, offset, 3, pixels, 1, 1, is_back);
         else
-            give(from, scale, offset, to, channels, pixels, is_reversed);
+            convert(picture, input, scale, offset, 3, pixels, 1, 0, is_back);
     }
 }
 
-KERNEL taken(const float *restrict gradient, const float *scale, float *restrict result,
-             count batch, count channels, count pixels, count is_reversed, count threads) {
-    SHARED
-    for (count image = 0; image < batch; image++) {
-        const float *from = gradient + image * channels * pixels;
-        float *to = result + image * channels * pixels;
-        if (channels == 3)
-            take(from, scale, to, 3, pixels, is_reversed);
-        else
-            take(from, scale, to, channels, pixels, is_reversed);
-    }
+/* scale * value + offset, the channels of a pixel side by side; the last first if reversed.
+   `is_by_pixel`: they are in the pictures, too. */
+KERNEL given(float *pictures, const float *scale, const float *offset, float *inputs, count batch,
+             count channels, count pixels, count is_by_pixel, count is_reversed, count threads) {
+    convert_all(pictures, inputs, scale, offset, batch, channels, pixels, is_by_pixel, is_reversed,
+                0, threads);
+}
+
+KERNEL taken(float *inputs, const float *scale, float *pictures, count batch, count channels,
+             count pixels, count is_by_pixel, count is_reversed, count threads) {
+    convert_all(pictures, inputs, scale, 0, batch, channels, pixels, is_by_pixel, is_reversed, 1,
+                threads);
 }

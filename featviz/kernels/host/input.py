@@ -5,23 +5,26 @@ from torch import Tensor
 
 from featviz.kernels.host.library import call
 
+_LAST = torch.channels_last
+
 
 def given(
     images: Tensor, scale: Tensor, offset: Tensor, dtype: torch.dtype, *, is_reversed: bool
 ) -> Tensor:
     """scale * value + offset per channel, in a network's dtype, by pixel; `is_reversed`: the last
     channel first."""
-    images = images.contiguous()
-    result = torch.empty_like(images, memory_format=torch.channels_last)
-    call("given", images, scale, offset, result, *_sizes(images), is_reversed)
+    is_by_pixel = images.is_contiguous(memory_format=_LAST)
+    images = images if is_by_pixel else images.contiguous()
+    result = torch.empty_like(images, memory_format=_LAST)
+    call("given", images, scale, offset, result, *_sizes(images), is_by_pixel, is_reversed)
     return result.to(dtype)
 
 
 def taken(gradient: Tensor, scale: Tensor, dtype: torch.dtype, *, is_reversed: bool) -> Tensor:
-    """The gradient at the pictures, in their dtype."""
-    gradient = gradient.to(dtype, memory_format=torch.channels_last)
-    result = torch.empty(gradient.shape, dtype=dtype)
-    call("taken", gradient, scale, result, *_sizes(gradient), is_reversed)
+    """The gradient at the pictures, in their dtype, by pixel."""
+    gradient = gradient.to(dtype).contiguous(memory_format=_LAST)
+    result = torch.empty_like(gradient, memory_format=_LAST)
+    call("taken", gradient, scale, result, *_sizes(gradient), 1, is_reversed)
     return result
 
 

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -30,13 +31,14 @@ Argument = Tensor | int | float | None
 
 
 def call(kernel: str, *arguments: Argument) -> None:
-    """Runs a kernel on torch's number of threads: tensors by their address, the rest by value.
+    """Runs a kernel on torch's number of threads: tensors by their address, the rest by value, as
+    the types that C declares.
 
     Tensors have to lie as the kernel reads them.
     """
     found = loaded()
     assert found is not None
-    getattr(found, kernel)(*map(_passed, arguments), _passed(torch.get_num_threads()))
+    getattr(found, kernel)(*map(_passed, arguments), torch.get_num_threads())
 
 
 @cache
@@ -45,20 +47,14 @@ def loaded() -> ctypes.CDLL | None:
     compiler = _compiler()
     if compiler is None:
         return None
-    sources = sorted(_HERE.glob("*.[ch]"))
-    told = (_version(compiler), *_OPTIONS, *_processor(), *(each.read_text() for each in sources))
-    name = f"kernels-{sha256(chr(0).join(told).encode()).hexdigest()[:16]}.so"
-    try:
-        return _loaded(_folder() / name, compiler)
-    except (OSError, NotAvailable, RuntimeError):  # no folder to keep it in, or a damaged file
-        pass
-    except subprocess.SubprocessError:
-        return None
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            return _loaded(Path(folder, name), compiler)
-    except (OSError, NotAvailable, subprocess.SubprocessError):
-        return None
+    sources = [each.read_text() for each in sorted(_HERE.glob("*.[ch]"))]
+    told = (_version(compiler), *compiler, *_OPTIONS, *map(str, _openmp()), *_processor(), *sources)
+    library = _kept(_folder(), f"kernels-{_digest(chr(0).join(told).encode())}", compiler)
+    if library is not None:
+        for name, parameters in re.findall(r"^KERNEL (\w+)\(([^)]*)\)", "".join(sources), re.M):
+            kernel = getattr(library, name)
+            kernel.restype, kernel.argtypes = None, [*map(_type, parameters.split(","))]
+    return library
 
 
 def release() -> str:
@@ -67,38 +63,76 @@ def release() -> str:
     return "none" if loaded() is None or compiler is None else _version(compiler)
 
 
-def _loaded(kept: Path, compiler: tuple[str, ...]) -> ctypes.CDLL:
-    """The library from a file, which is made where it is not there."""
-    if not kept.is_file():
-        write_whole(kept, _compiled(compiler))
-    return ctypes.CDLL(str(kept))
+def _kept(folder: Path, key: str, compiler: tuple[str, ...]) -> ctypes.CDLL | None:
+    """The library of a key, which is compiled where no undamaged file of it is found.
+
+    A file's name ends in the digest of its content: to load a damaged one can kill the process.
+    """
+    for file in sorted(folder.glob(f"{key}-*.so")):
+        try:
+            if file.stem == f"{key}-{_digest(file.read_bytes())}":
+                return ctypes.CDLL(str(file))
+        except OSError:
+            continue
+    try:
+        content = _compiled(compiler)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    name = f"{key}-{_digest(content)}.so"
+    try:
+        write_whole(folder / name, content)
+        return ctypes.CDLL(str(folder / name))
+    except (OSError, NotAvailable):  # nothing can be kept there, or nothing there may run
+        pass
+    try:
+        with tempfile.TemporaryDirectory() as elsewhere:
+            Path(elsewhere, name).write_bytes(content)
+            return ctypes.CDLL(str(Path(elsewhere, name)))
+    except OSError:
+        return None
 
 
-def _passed(argument: Argument) -> object:
-    if isinstance(argument, Tensor):
-        assert argument.device.type == "cpu"
-        assert argument.dtype in _READ
-        return ctypes.c_void_p(argument.data_ptr())
-    if isinstance(argument, float):
-        return ctypes.c_float(argument)
-    return None if argument is None else ctypes.c_int64(argument)
+def _digest(content: bytes) -> str:
+    return sha256(content).hexdigest()[:16]
+
+
+def _passed(argument: Argument) -> int | float | None:
+    if not isinstance(argument, Tensor):
+        return argument
+    assert argument.device.type == "cpu"
+    assert argument.dtype in _READ
+    return argument.data_ptr()
+
+
+def _type(parameter: str) -> type:
+    """What C calls a parameter, in ctypes' words."""
+    if "*" in parameter:
+        return ctypes.c_void_p
+    return ctypes.c_float if parameter.split()[0] == "float" else ctypes.c_int64
+
+
+def _openmp() -> list[Path]:
+    """torch's own, where it brings one: with two of them the threads of one would wait, busily,
+    while the other's work."""
+    return sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))[:1]
 
 
 def _compiled(compiler: tuple[str, ...]) -> bytes:
-    """The library's file. torch's own OpenMP is linked where it brings one: with two of them the
-    threads of one would wait, busily, while the other's work."""
-    own = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))[:1]
+    """The library's file."""
     sources = sorted(_HERE.glob("*.c"))
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder, "kernels.so")
-        words = (*compiler, *_OPTIONS, "-o", target, *sources, *own, "-lm")
+        words = (*compiler, *_OPTIONS, "-o", target, *sources, *_openmp(), "-lm")
         subprocess.run(words, check=True, capture_output=True, timeout=_LONGEST_S)
         return target.read_bytes()
 
 
 @cache
 def _compiler() -> tuple[str, ...] | None:
-    words = tuple(shlex.split(os.environ.get("CC", "cc")))
+    try:
+        words = tuple(shlex.split(os.environ.get("CC", "cc")))
+    except ValueError:  # a quotation without end
+        return None
     return words if words and shutil.which(words[0]) else None
 
 
@@ -115,11 +149,11 @@ def _version(compiler: tuple[str, ...]) -> str:
 
 def _processor() -> tuple[str, ...]:
     """What code for this processor may not run on: a home may be shared by machines."""
+    told = ("vendor_id", "model", "flags", "Features", "CPU part")
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        lines = [platform.processor()]
-    told = ("vendor_id", "model", "flags", "Features", "CPU part")
+        return platform.machine(), platform.processor()
     return (platform.machine(), *sorted({each for each in lines if each.startswith(told)}))
 
 

@@ -4,10 +4,10 @@
 
 INLINE void spread(const float *restrict from, float *restrict to, count colors, count side,
                    count up, count columns, count stride) {
-    for (count x = 0; x < columns; x++)
+    for (count column = 0; column < columns; column++)
         for (count color = 0; color < colors; color++)
-            to[x * colors + color] =
-                from[x / side * stride + (color * side + up) * side + x % side];
+            to[column * colors + color] =
+                from[column / side * stride + (color * side + up) * side + column % side];
 }
 
 /* Channel (color * side + row) * side + column of a block to pixel (row, column); blocks before

@@ -17,11 +17,14 @@ KERNEL pooled(const float *restrict maps, float *restrict result, uint8_t *restr
             float *best = result + (image * out_rows * out_columns + reader) * channels;
             uint8_t *place = places + (image * out_rows * out_columns + reader) * channels;
             int32_t which[channels];
-            for (count c = 0; c < channels; c++) best[c] = -INFINITY, which[c] = 0;
-            for (count y = top > 0 ? top : 0; y < least(top + height, rows); y++)
-                for (count x = first > 0 ? first : 0; x < least(first + width, columns); x++) {
-                    const float *value = maps + image * image_stride + (y * columns + x) * stride;
-                    int32_t here = (int32_t)((y - top) * width + x - first);
+            count highest = top > 0 ? top : 0, leftmost = first > 0 ? first : 0;
+            int32_t inside = (int32_t)((highest - top) * width + leftmost - first);
+            for (count c = 0; c < channels; c++) best[c] = -INFINITY, which[c] = inside;
+            for (count row = highest; row < least(top + height, rows); row++)
+                for (count column = leftmost; column < least(first + width, columns); column++) {
+                    const float *value =
+                        maps + image * image_stride + (row * columns + column) * stride;
+                    int32_t here = (int32_t)((row - top) * width + column - first);
                     for (count c = 0; c < channels; c++) {
                         int is_more = (value[c] > best[c]) | (value[c] != value[c]);
                         best[c] = is_more ? value[c] : best[c];
@@ -47,13 +50,13 @@ KERNEL unpooled(const float *restrict gradient, const uint8_t *restrict places,
             count leftmost = column < width ? 0 : (column - width) / right + 1;
             float *total = result + (image * rows * columns + pixel) * channels;
             for (count c = 0; c < channels; c++) total[c] = 0;
-            for (count y = highest; y < least(row / down + 1, out_rows); y++)
-                for (count x = leftmost; x < least(column / right + 1, out_columns); x++) {
-                    count reader = y * out_columns + x;
+            for (count high = highest; high < least(row / down + 1, out_rows); high++)
+                for (count wide = leftmost; wide < least(column / right + 1, out_columns); wide++) {
+                    count reader = high * out_columns + wide;
                     const float *g = gradient + image * image_stride + reader * stride;
                     const uint8_t *at =
                         places + (image * out_rows * out_columns + reader) * channels;
-                    int32_t here = (int32_t)((row - y * down) * width + column - x * right);
+                    int32_t here = (int32_t)((row - high * down) * width + column - wide * right);
                     for (count c = 0; c < channels; c++) total[c] += at[c] == here ? g[c] : 0;
                 }
         }

@@ -6,7 +6,10 @@
 INLINE void lowered(const float *restrict base, float *restrict result, count channels,
                     float beta) {
     if (beta == 0.75f)
-        for (count c = 0; c < channels; c++) result[c] = 1 / sqrtf(base[c] * sqrtf(base[c]));
+        for (count c = 0; c < channels; c++) {
+            float root = 1 / sqrtf(base[c]);
+            result[c] = root * sqrtf(root);
+        }
     else
         for (count c = 0; c < channels; c++) result[c] = powf(base[c], -beta);
 }

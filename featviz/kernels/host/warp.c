@@ -1,24 +1,27 @@
-/* Bilinear sampling of pictures (image, channel, row, column) where affine maps say, and its
- * adjoint. */
-
-#include <stdlib.h>
+/* Bilinear sampling of pictures where affine maps say, and its adjoint: planes are read and written,
+ * the sampled pictures have the channels of a pixel side by side. */
 
 #include "common.h"
 
 #define RUN 128 /* pixels of an output row that are looked up together */
+#define PARTS 4
 #define LANES 4 /* channels whose sums lie side by side */
 
 typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef float two_lanes __attribute__((vector_size(8 * LANES), aligned(4)));
 
+/* A picture whose channels lie side by side, in a frame of one pixel that is zero. */
 typedef struct {
-    ints at[4][RUN / WIDE];      /* the four pixels that each output pixel reads */
-    floats share[4][RUN / WIDE]; /* and how much each of them counts */
+    count rows, columns, stride;
+    lanes *pixels;
+} framed;
+
+/* Of each output pixel the upper left of the four that it reads, in their frame, and how far down
+ * and to the right of it, in pixels, it lies between them. */
+typedef struct {
+    ints at[RUN / WIDE];
+    floats down[RUN / WIDE], right[RUN / WIDE];
 } corners;
-
-typedef struct {
-    ints low, high;
-    floats share[2];
-} neighbors;
 
 /* Positions between the outermost edges of `size` pixels, as in mirrors that stand there. */
 INLINE floats mirrored(floats position, float size) {
@@ -28,151 +31,179 @@ INLINE floats mirrored(floats position, float size) {
     return smaller(larger(inside, whole(0)), whole(size - 1));
 }
 
-/* The pixels below and above positions along one axis, held inside, and what each counts. */
-INLINE neighbors beside(floats position, count size, count reflects) {
-    float last = (float)(size - 1);
-    if (reflects)
-        position = mirrored(position, (float)size);
-    else
-        position = smaller(larger(position, whole(-2)), whole(last + 2));
-    floats low = floored(position), high = low + 1, part = position - low;
-    neighbors found = {.share = {1 - part, part}};
-    if (!reflects) {
-        found.share[0] = chosen((low >= 0) & (low <= last), found.share[0], whole(0));
-        found.share[1] = chosen((high >= 0) & (high <= last), found.share[1], whole(0));
-        low = smaller(larger(low, whole(0)), whole(last));
-        high = larger(high, whole(0));
-    }
-    found.low = __builtin_convertvector(low, ints);
-    found.high = __builtin_convertvector(smaller(high, whole(last)), ints);
-    return found;
+/* Positions in a frame, where outside of it is the frame; the pixel before each. */
+INLINE floats in_frame(floats position, count size, count reflects, floats *before) {
+    if (reflects) position = mirrored(position, (float)size);
+    position = smaller(larger(position + 1, whole(0)), whole((float)(size + 1)));
+    *before = smaller(floored(position), whole((float)size));
+    return position;
 }
 
-/* What the output pixels of a row, from `first` on, read. */
-INLINE void look_up(corners *found, const float *affine, count row, count first, count rows,
-                    count columns, count reflects) {
+/* What `run` output pixels of a row, from `first` on, read. */
+INLINE void look_up(corners *found, framed picture, const float *affine, count row, count first,
+                    count run, count reflects) {
     float start_row = affine[0] * row + affine[2], start_column = affine[3] * row + affine[5];
-    floats column = (floats){0, 1, 2, 3, 4, 5, 6, 7} + (float)first;
-    int32_t stride = (int32_t)columns;
-    for (int k = 0; k < RUN / WIDE; k++, column += WIDE) {
-        neighbors down = beside(start_row + affine[1] * column, rows, reflects);
-        neighbors right = beside(start_column + affine[4] * column, columns, reflects);
-        found->at[0][k] = down.low * stride + right.low;
-        found->at[1][k] = down.low * stride + right.high;
-        found->at[2][k] = down.high * stride + right.low;
-        found->at[3][k] = down.high * stride + right.high;
-        found->share[0][k] = down.share[0] * right.share[0];
-        found->share[1][k] = down.share[0] * right.share[1];
-        found->share[2][k] = down.share[1] * right.share[0];
-        found->share[3][k] = down.share[1] * right.share[1];
+    floats column = (floats){0, 1, 2, 3, 4, 5, 6, 7} + (float)first, above, left;
+    for (count k = 0; k * WIDE < run; k++, column += WIDE) {
+        floats down = start_row + affine[1] * column, right = start_column + affine[4] * column;
+        found->down[k] = in_frame(down, picture.rows, reflects, &above) - above;
+        found->right[k] = in_frame(right, picture.columns, reflects, &left) - left;
+        found->at[k] = __builtin_convertvector(above, ints) * (int32_t)picture.stride +
+                       __builtin_convertvector(left, ints);
     }
 }
 
-/* Planes to pixels whose channels lie side by side, and back; LANES pixels at once are four loads
-   and a transposition. */
-INLINE void together(const float *restrict planes, lanes *restrict room, count channels,
-                     count pixels) {
-    count pixel = 0;
-    for (; pixel + LANES <= pixels; pixel += LANES) {
-        lanes from[LANES] = {{0}};
-        for (count channel = 0; channel < channels; channel++)
-            from[channel] = *(const lanes *)(planes + channel * pixels + pixel);
-        for (int k = 0; k < LANES; k++)
-            room[pixel + k] = (lanes){from[0][k], from[1][k], from[2][k], from[3][k]};
+INLINE framed framed_in(float *room, count rows, count columns) {
+    return (framed){rows, columns, columns + 2, (lanes *)room};
+}
+
+/* Planes into the frame, and back; LANES pixels at once are four loads and a transposition. */
+INLINE void put_in(framed picture, const float *planes, count channels) {
+    count columns = picture.columns, plane = picture.rows * columns;
+    memset(picture.pixels, 0, picture.stride * sizeof(lanes));
+    for (count row = 0; row < picture.rows; row++, planes += columns) {
+        lanes *to = picture.pixels + (row + 1) * picture.stride + 1;
+        count column = 0;
+        to[-1] = (lanes){0};
+        for (; column + LANES <= columns; column += LANES) {
+            lanes from[LANES] = {{0}};
+            for (count channel = 0; channel < channels; channel++)
+                from[channel] = *(const lanes *)(planes + channel * plane + column);
+            for (int k = 0; k < LANES; k++)
+                to[column + k] = (lanes){from[0][k], from[1][k], from[2][k], from[3][k]};
+        }
+        for (; column < columns; column++) {
+            to[column] = (lanes){0};
+            for (count channel = 0; channel < channels; channel++)
+                to[column][channel] = planes[channel * plane + column];
+        }
+        to[columns] = (lanes){0};
     }
-    for (; pixel < pixels; pixel++) {
-        room[pixel] = (lanes){0};
-        for (count channel = 0; channel < channels; channel++)
-            room[pixel][channel] = planes[channel * pixels + pixel];
+    memset(picture.pixels + (picture.rows + 1) * picture.stride, 0, picture.stride * sizeof(lanes));
+}
+
+INLINE void take_out(framed picture, float *planes, count channels) {
+    count columns = picture.columns, plane = picture.rows * columns;
+    for (count row = 0; row < picture.rows; row++, planes += columns) {
+        const lanes *from = picture.pixels + (row + 1) * picture.stride + 1;
+        count column = 0;
+        for (; column + LANES <= columns; column += LANES, from += LANES)
+            for (count channel = 0; channel < channels; channel++)
+                *(lanes *)(planes + channel * plane + column) =
+                    (lanes){from[0][channel], from[1][channel], from[2][channel], from[3][channel]};
+        for (; column < columns; column++, from++)
+            for (count channel = 0; channel < channels; channel++)
+                planes[channel * plane + column] = (*from)[channel];
     }
 }
 
-INLINE void apart(const lanes *restrict room, float *restrict planes, count channels, count plane,
-                  count pixels) {
-    count pixel = 0;
-    for (; pixel + LANES <= pixels; pixel += LANES) {
-        const lanes *from = room + pixel;
-        for (count channel = 0; channel < channels; channel++)
-            *(lanes *)(planes + channel * plane + pixel) =
-                (lanes){from[0][channel], from[1][channel], from[2][channel], from[3][channel]};
-    }
-    for (; pixel < pixels; pixel++)
-        for (count channel = 0; channel < channels; channel++)
-            planes[channel * plane + pixel] = room[pixel][channel];
+/* The first `few` channels of a pixel; of all LANES where `is_wide`, what comes after them too. */
+INLINE lanes taken_from(const float *pixel, count few, count is_wide) {
+    if (is_wide) return *(const lanes *)pixel;
+    lanes value = {0};
+    for (count k = 0; k < few; k++) value[k] = pixel[k];
+    return value;
 }
 
-INLINE void sample_few(const float *restrict planes, const float *affine, lanes *restrict room,
-                       float *restrict result, count channels, count rows, count columns,
-                       count out_rows, count out_columns, count reflects) {
+INLINE void put_into(float *pixel, lanes value, count few, count is_wide) {
+    if (is_wide)
+        *(lanes *)pixel = value;
+    else
+        for (count k = 0; k < few; k++) pixel[k] = value[k];
+}
+
+/* What lies `down` and `right` of a pixel, each in [0, 1]. */
+INLINE lanes sampled_at(const lanes *at, count stride, float down, float right) {
+    two_lanes above = *(const two_lanes *)at, below = *(const two_lanes *)(at + stride);
+    two_lanes both = above + down * (below - above);
+    lanes left = {both[0], both[1], both[2], both[3]}, other = {both[4], both[5], both[6], both[7]};
+    return left + right * (other - left);
+}
+
+INLINE void sample_few(const float *planes, const float *affine, float *room, float *pixels,
+                       count few, count channels, count rows, count columns, count out_rows,
+                       count out_columns, count reflects) {
     corners found;
-    count plane = out_rows * out_columns;
-    together(planes, room, channels, rows * columns);
+    framed picture = framed_in(room, rows, columns);
+    put_in(picture, planes, few);
     for (count row = 0; row < out_rows; row++) {
         for (count first = 0; first < out_columns; first += RUN) {
-            look_up(&found, affine, row, first, rows, columns, reflects);
-            const int32_t *at = (const int32_t *)found.at;
-            const float *share = (const float *)found.share;
-            lanes values[RUN];
-            for (count k = 0; k < RUN; k++)
-                values[k] = share[k] * room[at[k]] + share[k + RUN] * room[at[k + RUN]] +
-                            share[k + 2 * RUN] * room[at[k + 2 * RUN]] +
-                            share[k + 3 * RUN] * room[at[k + 3 * RUN]];
             count run = least(RUN, out_columns - first);
-            apart(values, result + row * out_columns + first, channels, plane, run);
+            float *to = pixels + (row * out_columns + first) * channels;
+            look_up(&found, picture, affine, row, first, run, reflects);
+            const int32_t *at = (const int32_t *)found.at;
+            const float *down = (const float *)found.down, *right = (const float *)found.right;
+            for (count k = 0; k < run; k++)
+                put_into(to + k * channels,
+                         sampled_at(picture.pixels + at[k], picture.stride, down[k], right[k]), few,
+                         channels == 3 && k + 1 < run);
         }
     }
 }
 
-INLINE void gather_few(const float *restrict gradient, const float *affine, lanes *restrict room,
-                       float *restrict result, count channels, count rows, count columns,
-                       count out_rows, count out_columns, count reflects) {
+/* Neighbours add to the same pixels, one after the other; PARTS of a run that are apart do not
+   have to wait for each other. */
+INLINE void gather_few(const float *pixels, const float *affine, float *room, float *planes,
+                       count few, count channels, count rows, count columns, count out_rows,
+                       count out_columns, count reflects) {
     corners found;
-    count plane = out_rows * out_columns;
-    memset(room, 0, rows * columns * sizeof(lanes));
+    framed picture = framed_in(room, rows, columns);
+    memset(room, 0, (rows + 2) * picture.stride * sizeof(lanes));
     for (count row = 0; row < out_rows; row++) {
         for (count first = 0; first < out_columns; first += RUN) {
-            count run = least(RUN, out_columns - first);
-            const float *from = gradient + row * out_columns + first;
-            look_up(&found, affine, row, first, rows, columns, reflects);
+            count run = least(RUN, out_columns - first), length = (run + PARTS - 1) / PARTS;
+            const float *from = pixels + (row * out_columns + first) * channels;
+            look_up(&found, picture, affine, row, first, run, reflects);
             const int32_t *at = (const int32_t *)found.at;
-            const float *share = (const float *)found.share;
-            for (count k = 0; k < run; k++) {
-                lanes value = {0};
-                for (count channel = 0; channel < channels; channel++)
-                    value[channel] = from[channel * plane + k];
-                for (count corner = k; corner < 4 * RUN; corner += RUN)
-                    room[at[corner]] += share[corner] * value;
+            const float *down = (const float *)found.down, *right = (const float *)found.right;
+            for (count n = 0; n < length; n++) {
+                for (count k = n; k < run; k += length) {
+                    lanes *above = picture.pixels + at[k], *below = above + picture.stride;
+                    lanes value =
+                        taken_from(from + k * channels, few, channels == 3 && k + 1 < run);
+                    lanes lower = down[k] * value, upper = value - lower;
+                    lanes upper_right = right[k] * upper, lower_right = right[k] * lower;
+                    above[0] += upper - upper_right;
+                    above[1] += upper_right;
+                    below[0] += lower - lower_right;
+                    below[1] += lower_right;
+                }
             }
         }
     }
-    apart(room, result, channels, rows * columns, rows * columns);
+    take_out(picture, planes, few);
 }
 
-/* Planes of pictures, LANES or fewer at a time; `room` has LANES values for each input pixel. */
-#define BY_PICTURE(FEW, FROM, FROM_PIXELS, TO_PIXELS)                                         \
-    SHARED                                                                                    \
-    for (count image = 0; image < batch; image++) {                                           \
-        lanes *own = (lanes *)room + image * rows * columns;                                  \
-        for (count first = 0; first < channels; first += LANES) {                             \
-            count few = least(LANES, channels - first);                                       \
-            const float *from = FROM + (image * channels + first) * FROM_PIXELS;              \
-            float *to = result + (image * channels + first) * TO_PIXELS;                      \
-            const float *map = affine + 6 * image;                                            \
-            if (few == 3)                                                                     \
-                FEW(from, map, own, to, 3, rows, columns, out_rows, out_columns, reflects);   \
-            else                                                                              \
-                FEW(from, map, own, to, few, rows, columns, out_rows, out_columns, reflects); \
-        }                                                                                     \
+/* Channels of pictures, LANES or fewer at a time; each thread has room for a framed picture. */
+#define BY_PICTURE(FEW, FROM, TO)                                                                  \
+    count plane = rows * columns, out = out_rows * out_columns * channels;                         \
+    SHARED                                                                                         \
+    for (count worker = 0; worker < threads; worker++) {                                           \
+        float *own = room + worker * (rows + 2) * (columns + 2) * LANES;                           \
+        count end = batch * (worker + 1) / threads;                                                \
+        for (count image = batch * worker / threads; image < end; image++) {                       \
+            const float *map = affine + 6 * image;                                                 \
+            for (count first = 0; first < channels; first += LANES) {                              \
+                count few = least(LANES, channels - first);                                        \
+                if (channels == 3)                                                                 \
+                    FEW(FROM, map, own, TO, 3, 3, rows, columns, out_rows, out_columns, reflects); \
+                else                                                                               \
+                    FEW(FROM, map, own, TO, few, channels, rows, columns, out_rows, out_columns,   \
+                        reflects);                                                                 \
+            }                                                                                      \
+        }                                                                                          \
     }
 
 KERNEL sample(const float *restrict images, const float *restrict affine, float *restrict room,
               float *restrict result, count batch, count channels, count rows, count columns,
               count out_rows, count out_columns, count reflects, count threads) {
-    BY_PICTURE(sample_few, images, rows * columns, out_rows * out_columns)
+    BY_PICTURE(sample_few, images + (image * channels + first) * plane,
+               result + image * out + first)
 }
 
 KERNEL gather(const float *restrict gradient, const float *restrict affine, float *restrict room,
               float *restrict result, count batch, count channels, count rows, count columns,
               count out_rows, count out_columns, count reflects, count threads) {
-    BY_PICTURE(gather_few, gradient, out_rows * out_columns, rows * columns)
+    BY_PICTURE(gather_few, gradient + image * out + first,
+               result + (image * channels + first) * plane)
 }

@@ -4,15 +4,17 @@ import torch
 from torch import Tensor
 
 from featviz.kernels.host.library import call
+from featviz.kernels.layout import like_by_pixel
 
+_LAST = torch.channels_last
 _LANES = 4
-"""Channels whose values lie side by side in the room that a picture takes."""
+"""Channels whose values lie side by side in the room that a thread has."""
 
 
 def sampled(images: Tensor, affine: Tensor, rows: int, columns: int, *, reflects: bool) -> Tensor:
-    """What grid_sample reads of pictures where the maps say; see `featviz.image.warp`."""
+    """What grid_sample reads of pictures where the maps say, by pixel; see `featviz.image.warp`."""
     images, size = images.contiguous(), images.shape[2:]
-    result = images.new_empty((*images.shape[:2], rows, columns))
+    result = like_by_pixel(images, rows, columns)
     call(
         *("sample", images, affine.to(images.dtype).contiguous(), _room(images, *size), result),
         *(*images.shape, rows, columns, reflects),
@@ -23,7 +25,7 @@ def sampled(images: Tensor, affine: Tensor, rows: int, columns: int, *, reflects
 def gathered(gradient: Tensor, affine: Tensor, size: tuple[int, int], *, reflects: bool) -> Tensor:
     """The gradient at pictures of this size that `sampled` read: each pixel's sum, in the order
     of the output's pixels."""
-    gradient = gradient.contiguous()
+    gradient = gradient.contiguous(memory_format=_LAST)
     result = gradient.new_empty((*gradient.shape[:2], *size))
     call(
         *(
@@ -39,4 +41,4 @@ def gathered(gradient: Tensor, affine: Tensor, size: tuple[int, int], *, reflect
 
 
 def _room(like: Tensor, rows: int, columns: int) -> Tensor:
-    return torch.empty((len(like), rows * columns, _LANES), dtype=like.dtype)
+    return like.new_empty((torch.get_num_threads(), rows + 2, columns + 2, _LANES))

@@ -43,23 +43,24 @@ KERNEL winograd_enter(const float *restrict maps, float *restrict planes, count 
             float *to = planes + (image * down * right + tile) * channels;
             for (count c = 0; c < channels; c += WIDE) {
                 floats seen[SEEN][SEEN], half[SEEN][SEEN];
-                for (count y = 0; y < SEEN; y++)
-                    for (count x = 0; x < SEEN; x++) {
+                for (count high = 0; high < SEEN; high++)
+                    for (count wide = 0; wide < SEEN; wide++) {
+                        count row = top + high, column = left + wide;
                         int is_inside =
-                            top + y >= 0 && top + y < rows && left + x >= 0 && left + x < columns;
+                            row >= 0 && row < rows && column >= 0 && column < columns;
                         const float *from = maps + image * image_stride + c +
-                                            ((top + y) * columns + left + x) * stride;
-                        seen[x][y] = is_inside ? load(from) : whole(0);
+                                            (row * columns + column) * stride;
+                        seen[wide][high] = is_inside ? load(from) : whole(0);
                     }
-                for (int x = 0; x < SEEN; x++) {
+                for (int wide = 0; wide < SEEN; wide++) {
                     floats column[SEEN];
-                    enter(seen[x], column);
-                    for (int y = 0; y < SEEN; y++) half[y][x] = column[y];
+                    enter(seen[wide], column);
+                    for (int high = 0; high < SEEN; high++) half[high][wide] = column[high];
                 }
-                for (int y = 0; y < SEEN; y++) {
+                for (int high = 0; high < SEEN; high++) {
                     floats row[SEEN];
-                    enter(half[y], row);
-                    for (int x = 0; x < SEEN; x++) store(to + (y * SEEN + x) * plane + c, row[x]);
+                    enter(half[high], row);
+                    for (int wide = 0; wide < SEEN; wide++) store(to + (high * SEEN + wide) * plane + c, row[wide]);
                 }
             }
         }
@@ -79,19 +80,19 @@ KERNEL winograd_leave(const float *restrict planes, const float *restrict bias,
             const float *from = planes + (image * down * right + tile) * channels;
             for (count c = 0; c < channels; c += WIDE) {
                 floats half[TILE][SEEN], shift = bias ? load(bias + c) : whole(0);
-                for (int x = 0; x < SEEN; x++) {
+                for (int wide = 0; wide < SEEN; wide++) {
                     floats column[SEEN], kept[TILE];
-                    for (int y = 0; y < SEEN; y++)
-                        column[y] = load(from + (y * SEEN + x) * plane + c);
+                    for (int high = 0; high < SEEN; high++)
+                        column[high] = load(from + (high * SEEN + wide) * plane + c);
                     leave(column, kept);
-                    for (int y = 0; y < TILE; y++) half[y][x] = kept[y];
+                    for (int high = 0; high < TILE; high++) half[high][wide] = kept[high];
                 }
-                for (count y = 0; y < least(TILE, rows - top); y++) {
+                for (count high = 0; high < least(TILE, rows - top); high++) {
                     floats row[TILE];
-                    leave(half[y], row);
-                    float *to = maps + ((image * rows + top + y) * columns + left) * channels + c;
-                    for (count x = 0; x < least(TILE, columns - left); x++)
-                        store(to + x * channels, row[x] + shift);
+                    leave(half[high], row);
+                    float *to = maps + ((image * rows + top + high) * columns + left) * channels + c;
+                    for (count wide = 0; wide < least(TILE, columns - left); wide++)
+                        store(to + wide * channels, row[wide] + shift);
                 }
             }
         }
