@@ -1,7 +1,9 @@
 """C kernels: how they come to be, and what only they do; the rest is in test_kernels."""
 
+import ctypes
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,12 +12,20 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
+import featviz
+from featviz.engine.ascent import is_finite_by_row
 from featviz.engine.convolution import Convolution
-from featviz.image.warp import Reflect, resample, translation
+from featviz.engine.execution import execution
+from featviz.engine.operations import MaxPool
+from featviz.image.fourier import is_decoded
+from featviz.image.parameterizations import Fourier, Pixel
+from featviz.image.warp import Reflect, resample, rotation, translation
 from featviz.kernels import host, kernels
 from featviz.kernels.host import library
+from featviz.kernels.host.response import normalized
 from featviz.kernels.host.winograd import convolved, entered
 
 needs_compiler = pytest.mark.skipif(
@@ -68,7 +78,7 @@ def test_without_a_compiler_torch_does_the_same() -> None:
 
 
 @pytest.mark.usefixtures("_anew")
-@pytest.mark.parametrize("compiler", ["false", "", "no-such-compiler", "echo"])
+@pytest.mark.parametrize("compiler", ["false", "", "no-such-compiler", "echo", "'"])
 def test_a_compiler_that_does_not_compile_is_none(
     compiler: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -77,6 +87,14 @@ def test_a_compiler_that_does_not_compile_is_none(
     assert kernels("warp", torch.zeros(1)) is None
     assert host.release() == "none"
     assert not list(tmp_path.rglob("*.so"))
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no compiler that is known to do")
+@pytest.mark.usefixtures("_anew")
+def test_the_kernels_compile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CC", "gcc -Werror -Wall")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert host.release().startswith("gcc")
 
 
 @needs_compiler
@@ -96,20 +114,141 @@ def test_the_library_is_compiled_once_and_kept(
 
 @needs_compiler
 @pytest.mark.usefixtures("_anew")
-@pytest.mark.parametrize("trouble", ["damaged", "no folder"])
-def test_where_nothing_can_be_kept_it_is_compiled_all_the_same(
-    trouble: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_other_words_for_the_compiler_are_another_library(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    if trouble == "no folder":
-        (tmp_path / "featviz").write_text("a file")
-    else:
-        assert library.loaded() is not None
-        (kept,) = tmp_path.rglob("*.so")
-        kept.unlink()
-        kept.write_bytes(b"cut")
+    for number, words in enumerate(("cc", "cc -O0"), start=1):
+        monkeypatch.setenv("CC", words)
         library.loaded.cache_clear()
+        library._compiler.cache_clear()
+        assert library.loaded() is not None
+        assert len(list(tmp_path.rglob("*.so"))) == number
+
+
+@needs_compiler
+@pytest.mark.parametrize("left", [0, 3, 40_000, -1])
+def test_a_damaged_library_is_replaced(left: int, tmp_path: Path) -> None:
+    """In processes of their own: to load what is damaged may kill one."""
+    environment = {"XDG_CACHE_HOME": str(tmp_path)}
+    score, _ = rendered(**environment)
+    (kept,) = tmp_path.rglob("*.so")
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:left])
+    assert rendered(**environment)[0] == score
+    assert kept.read_bytes() == whole
+
+
+@needs_compiler
+@pytest.mark.usefixtures("_anew")
+def test_where_nothing_can_be_kept_it_is_compiled_all_the_same_and_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "featviz").write_text("a file")
+    compiled, made = library._compiled, list[bytes]()
+    monkeypatch.setattr(library, "_compiled", lambda words: made.append(compiled(words)) or made[0])
     assert library.loaded() is not None
+    assert len(made) == 1
+
+
+@needs_compiler
+def test_whole_numbers_are_passed_as_c_wants_them() -> None:
+    """Adam(beta1=0) has the digest, and has to have the picture, of Adam(beta1=0.0)."""
+    ends = []
+    for numbers in ((1, 0, 1, 1), (1.0, 0.0, 1.0, 1.0)):
+        parameters, memory = random(3, 70), (torch.zeros(3, 70), torch.zeros(3, 70))
+        rates, everyone = (torch.ones(3), torch.ones(3)), torch.ones(3, dtype=torch.bool)
+        slopes = random(3, 70, seed=1)
+        library.call("ascend", parameters, slopes, *memory, *rates, everyone, *numbers, 3, 70)
+        ends.append(parameters)
+    assert torch.equal(*ends)
+    assert torch.allclose(ends[0], random(3, 70) + slopes / (slopes.abs() + 1))
+
+
+@needs_compiler
+def test_a_kernel_that_is_told_too_little_does_not_run() -> None:
+    with pytest.raises((TypeError, ctypes.ArgumentError)):
+        library.call("finite_rows", torch.zeros(4), torch.zeros(4, dtype=torch.bool), 4)
+
+
+@needs_compiler
+def test_rows_are_finite_where_torch_says_so() -> None:
+    values = random(6, 3, 5, 7)
+    for row, bad in enumerate((torch.nan, torch.inf, -torch.inf), start=1):
+        values[row, row - 1, row, -row] = bad
+    values[4] = torch.finfo(torch.float32).max
+    assert is_finite_by_row(values).tolist() == [True, False, False, False, True, True]
+    assert torch.equal(is_finite_by_row(values), is_finite_by_row(values.double()))
+
+
+@needs_compiler
+@pytest.mark.parametrize("size", [(17, 19), (34, 12), (12, 34)])
+def test_a_size_with_a_large_prime_factor_is_torchs(size: tuple[int, int]) -> None:
+    parameters = random(2, 3, *size)
+    assert not is_decoded(parameters)
+    assert is_decoded(parameters[..., :12, :12])
+    images, exact = Fourier().decode(parameters), Fourier().decode(parameters.double())
+    assert torch.allclose(images.double(), exact, atol=1e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", ["input", "resampled", "fourier", "pixel"])
+def test_the_gradient_has_a_gradient(kind: str) -> None:
+    network = featviz.load("planted")
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Tanh())
+    moved = rotation(torch.tensor([20.0, 70.0]), center=(3.0, 5.0))
+    module.requires_grad_(requires_grad=False)
+
+    def work(at: Tensor) -> Tensor:
+        if kind == "input":
+            return module.to(at.dtype)(network.at("cpu", at.dtype).to_input(at))
+        if kind == "resampled":
+            matrix = moved.to(at.dtype)
+            return resample(at, matrix, rows=8, columns=12, border=Reflect()).square()
+        return (Fourier() if kind == "fourier" else Pixel()).decode(at).square()
+
+    def twice(at: Tensor) -> Tensor:
+        at = at.detach().requires_grad_()
+        (first,) = torch.autograd.grad(work(at).square().sum(), at, create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), at)
+        return second.double()
+
+    images = random(2, 3, 8, 12)
+    exact = twice(images.double())
+    assert torch.allclose(twice(images), exact, atol=1e-5 * float(exact.abs().max()))
+
+
+@needs_compiler
+def test_what_can_only_be_differentiated_once_says_so() -> None:
+    maps = random(1, 8, 8, 8).contiguous(memory_format=LAST).requires_grad_()
+    result = MaxPool((2, 2), (2, 2), (0, 0), is_ceil=False)(maps)
+    (first,) = torch.autograd.grad(result.square().sum(), maps, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        torch.autograd.grad(first.square().sum() + maps.sum(), maps)
+
+
+@needs_compiler
+def test_a_large_response_is_normalized_without_overflow() -> None:
+    maps = 1e13 * random(1, 4, 2, 2).abs().add(1).contiguous(memory_format=LAST)
+    result, _ = normalized(maps, 3, 0.2, 0.75, 1.0)
+    expected = functional.local_response_norm(maps.double(), 3, 0.6, 0.75, 1.0)
+    assert torch.allclose(result.double(), expected, rtol=1e-4, atol=0)
+
+
+@needs_compiler
+def test_what_has_no_memory_of_its_own_is_torchs() -> None:
+    with FakeTensorMode():
+        assert kernels("warp", torch.zeros(1)) is None
+    with torch.autocast("cpu", torch.bfloat16):
+        assert kernels("warp", torch.zeros(1)) is None
+    assert kernels("warp", torch.nn.Parameter(torch.zeros(1))) is not None
+
+
+@needs_compiler
+def test_the_record_has_no_kernels_where_none_run() -> None:
+    assert dict(execution(slots=2, dtype="float64").versions)["kernels"] == "none"
+    assert dict(execution(slots=2).versions)["kernels"] == host.release() != "none"
 
 
 @needs_compiler

@@ -1,5 +1,6 @@
-"""Kernels against torch's own operations: Triton's on CUDA or in its interpreter, and C's."""
+"""Kernels of both rooms against torch's own operations; Triton's on CUDA or in its interpreter."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -10,21 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-pytest.importorskip("triton")
-
-from featviz.engine import convolution, stem
-from featviz.engine.convolution import Convolution
 from featviz.engine.operations import MaxPool
 from featviz.engine.recipe import Adam
-from featviz.engine.redirect import redirected
 from featviz.image import fourier
 from featviz.image.color import RGB_FROM_DECORRELATED, rgb_from_decorrelated
 from featviz.image.fourier import images_from_coefficients
 from featviz.image.warp import Fill, Reflect, compose, resample, rotation, scaling, translation
 from featviz.kernels import host
-from featviz.kernels.cuda.depthwise import convolved, convolved_gradient
-from featviz.kernels.cuda.pairs import paired
-from featviz.kernels.cuda.rectifier import rectified_gradient, rectify_
 from featviz.kernels.layout import Window, by_pixel
 from featviz.network.preprocessing import Preprocessing
 
@@ -39,6 +32,8 @@ def room(request: pytest.FixtureRequest) -> Room:
     """The modules of kernels of one kind, by name."""
     if request.param == "host" and (DEVICE == "cuda" or host.loaded() is None):
         pytest.skip("C kernels are for a CPU with a C compiler")
+    if request.param == "cuda":
+        pytest.importorskip("triton")
     return partial(_module, request.param)
 
 
@@ -87,6 +82,15 @@ def test_pooling_is_torchs(
     assert torch.allclose(found.double(), gradient_of(work, maps, coming), atol=1e-5)
 
 
+def test_nothing_but_minus_infinity_has_its_gradient_inside(room: Room) -> None:
+    maps = torch.full((1, 2, 3, 3), -torch.inf, device=DEVICE).contiguous(memory_format=LAST)
+    window = Window((2, 2), (2, 2), (1, 1))
+    result, places = room("pooling").pooled(maps, window, (2, 2))
+    found = room("pooling").unpooled(torch.ones_like(result), places, window, (3, 3))
+    work = lambda each: functional.max_pool2d(each, 2, 2, 1)  # noqa: E731
+    assert torch.equal(found.double(), gradient_of(work, maps, torch.ones_like(result)))
+
+
 def test_a_pooled_nan_stays_and_the_gradient_goes_to_it(room: Room) -> None:
     maps = random(1, 1, 4, 4)
     maps[0, 0, 1, 2] = torch.nan
@@ -95,78 +99,6 @@ def test_a_pooled_nan_stays_and_the_gradient_goes_to_it(room: Room) -> None:
     assert result.isnan().flatten().tolist() == [False, True, False, False]
     found = room("pooling").unpooled(torch.ones_like(result), places, window, (4, 4))
     assert found[0, 0, 1, 2] == 1
-
-
-@pytest.mark.parametrize("bounds", [(0.0, torch.inf), (-1.0, 1.0)])
-@pytest.mark.parametrize("layout", ["channels_last", "contiguous", "slice", "flat", "pixel"])
-def test_the_rectified_gradient_is_the_redirected_one(
-    bounds: tuple[float, float], layout: str
-) -> None:
-    values = random(4, 70, 6, 7)  # more than a program handles
-    values[1] = -values[1].abs() - 2  # blocked
-    values[2] = -values[2].abs() - 2  # blocked, not among the rows
-    coming = random(4, 70, 6, 7, seed=1)
-    rows = torch.tensor([True, True, False, False], device=DEVICE)
-    result = values.clamp(*bounds)
-    if layout == "channels_last":
-        result, given = (each.contiguous(memory_format=LAST) for each in (result, coming))
-    elif layout == "slice":
-        given = torch.cat([coming, coming], dim=1).contiguous(memory_format=LAST)[:, 3:73]
-        coming = given
-    elif layout == "pixel":
-        result, values, coming = (
-            each.flatten(1)[..., None, None] for each in (result, values, coming)
-        )
-        given = coming
-    elif layout == "flat":
-        result, given, values = result.flatten(1), coming.flatten(1), values.flatten(1)
-        coming = given
-    else:
-        given = coming
-
-    def work(each: Tensor) -> Tensor:
-        result = redirected(0, "hardtanh", (each, *bounds), {}, rows=rows)
-        assert result is not None
-        return result
-
-    expected = gradient_of(work, values, coming)
-    found = rectified_gradient(given, result, bounds, rows, overwrites=True)
-    assert torch.equal(found.double(), expected)
-    plain = gradient_of(lambda each: each.clamp(*bounds), values, coming)
-    assert torch.equal(
-        rectified_gradient(given, result, bounds, None, overwrites=False).double(), plain
-    )
-
-
-@pytest.mark.parametrize("channels", [1, 5, 70])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_bias_is_added_and_held_in_place(channels: int, dtype: torch.dtype) -> None:
-    whole = random(2, channels + 2, 3, 4).to(dtype).contiguous(memory_format=LAST)
-    bias = random(channels, seed=1).to(dtype)
-    for values in (whole[:, 1 : channels + 1], whole[:, :channels].contiguous(memory_format=LAST)):
-        expected = (values + bias.view(1, -1, 1, 1)).clamp(-0.5, 0.75)
-        rectify_(values, bias, (-0.5, 0.75))
-        if DEVICE == "cuda" or dtype == torch.float32:
-            assert torch.equal(values, expected)
-        else:  # the interpreter cuts bfloat16 off where devices round
-            assert torch.allclose(values, expected, rtol=1e-2)
-
-
-def test_a_nan_lets_its_gradient_through_as_torchs_rectifier_does() -> None:
-    result = torch.tensor([[[[torch.nan, 1.0, 0.0]]]], device=DEVICE)
-    found = rectified_gradient(
-        torch.ones_like(result), result, (0.0, torch.inf), None, overwrites=False
-    )
-    assert found.flatten().tolist() == [1, 1, 0]
-
-
-def test_what_is_mine_is_overwritten() -> None:
-    result = random(2, 3, 4, 5).relu().contiguous(memory_format=LAST)
-    gradient = random(2, 3, 4, 5, seed=1).contiguous(memory_format=LAST)
-    expected = gradient * (result > 0)
-    found = rectified_gradient(gradient, result, (0.0, torch.inf), None, overwrites=True)
-    assert found.data_ptr() == gradient.data_ptr()
-    assert torch.equal(gradient, expected)
 
 
 @pytest.mark.parametrize(("size", "channels"), [(5, 7), (4, 8), (3, 2)])
@@ -218,7 +150,9 @@ def test_an_ascent_is_torchs_adam(room: Room) -> None:
     assert torch.equal(mine[2], start[2])
 
 
-@pytest.mark.parametrize("size", [(6, 8), (5, 7), (1, 4), (4, 1), (24, 50)])
+@pytest.mark.parametrize(
+    "size", [(6, 8), (5, 7), (1, 4), (4, 1), (24, 50), (2, 2), (33, 26), (21, 130)]
+)
 @pytest.mark.parametrize("mixes", [False, True])
 def test_spectra_are_decoded_as_torch_does(
     room: Room,
@@ -250,10 +184,21 @@ def test_colors_and_their_gradient_are_the_sigmoids(room: Room, mixes: bool) -> 
     work = lambda each: (rgb_from_decorrelated(each) if mixes else each).sigmoid()  # noqa: E731
     images = room("decoding").squashed(planes, matrix)
     assert torch.allclose(images.double(), work(planes.double()), atol=1e-6)
+    far = room("decoding").squashed(40 * planes, matrix)  # close to black, too, the ratio is right
+    assert torch.allclose(far.double(), work(40 * planes.double()), rtol=1e-4, atol=1e-36)
     found = room("decoding").unsquashed(coming, images, matrix)
     assert torch.allclose(found.double(), gradient_of(work, planes, coming), atol=1e-6)
 
 
+def test_the_color_of_nothing_is_nothing(room: Room) -> None:
+    planes = torch.tensor([[0.0, torch.nan, torch.inf, -torch.inf, 1.0]], device=DEVICE)
+    images = room("decoding").squashed(planes.expand(2, -1), None)[0].tolist()
+    assert math.isnan(images[1])
+    assert [images[0], images[2], images[4]] == pytest.approx([0.5, 1, 1 / (1 + math.exp(-1))])
+    assert images[3] == pytest.approx(0, abs=1e-37)
+
+
+@pytest.mark.parametrize("channels", [3, 5])
 @pytest.mark.parametrize("border", [Reflect(), Fill(0.0)])
 @pytest.mark.parametrize(
     ("factors", "angle", "offset", "output"),
@@ -268,19 +213,20 @@ def test_colors_and_their_gradient_are_the_sigmoids(room: Room, mixes: bool) -> 
 )
 def test_sampling_and_its_gathered_gradient_are_grid_samples(
     room: Room,
+    channels: int,
     border: Reflect | Fill,
     factors: tuple[float, float],
     angle: float,
     offset: tuple[float, float],
     output: tuple[int, int],
 ) -> None:
-    images = random(2, 5, 17, 33)  # more than a program of each kernel handles
+    images = random(2, channels, 17, 33)  # more than a program of each kernel handles
     center = (8.0, 16.0)
     turned = rotation(torch.tensor([angle, -angle / 2], device=DEVICE), center=center)
     scaled = scaling(torch.tensor([factors, factors[::-1]], device=DEVICE), center=center)
     moved = translation(torch.tensor([offset, (0.0, 0.0)], device=DEVICE))
     affine = compose(moved, compose(turned, scaled))
-    coming = random(2, 5, *output, seed=1)
+    coming = random(2, channels, *output, seed=1)
     rows, columns = output
     work = lambda each: resample(  # noqa: E731
         each, affine.double(), rows=rows, columns=columns, border=border
@@ -291,6 +237,23 @@ def test_sampling_and_its_gathered_gradient_are_grid_samples(
     expected = gradient_of(work, images, coming)
     found = room("warp").gathered(coming, affine, (17, 33), reflects=reflects)
     assert torch.allclose(found.double(), expected, rtol=1e-5, atol=5e-4)
+
+
+@pytest.mark.parametrize("reflects", [True, False])
+@pytest.mark.parametrize("far", [1e20, -1e20, torch.inf, -torch.inf, torch.nan, 3e9])
+def test_what_lies_far_away_is_a_mirror_image_or_nothing(
+    room: Room,
+    far: float,
+    reflects: bool,  # noqa: FBT001
+) -> None:
+    images = random(2, 3, 9, 7).abs() + 1
+    affine = torch.tensor([[[1.0, 0, far], [0, 1, 0]], [[1, 0, 0], [0, 1, far]]], device=DEVICE)
+    result = room("warp").sampled(images, affine, 9, 7, reflects=reflects)
+    back = room("warp").gathered(torch.ones_like(images), affine, (9, 7), reflects=reflects)
+    if math.isfinite(far):
+        least, most = (1.0, float(images.max())) if reflects else (0.0, 0.0)
+        assert least <= float(result.min()) <= float(result.max()) <= most
+        assert float(back.sum()) == pytest.approx(2 * 3 * 9 * 7 if reflects else 0)
 
 
 @pytest.mark.parametrize(("side", "zoom"), [(1, 2.2), (2, 3.2), (4, 5.0), (8, 7.0), (16, 16.0)])
@@ -328,6 +291,12 @@ def test_the_input_is_the_preprocessings(
     expected = gradient_of(lambda each: preprocessing.apply(each, exact), images, coming)
     found = room("input").taken(coming, constants[0], torch.float32, is_reversed=is_reversed)
     assert torch.allclose(found.double(), expected, rtol=1e-5)
+    by_pixel_too = images.contiguous(memory_format=LAST)
+    same = room("input").given(by_pixel_too, *constants, dtype, is_reversed=is_reversed)
+    assert torch.equal(same, result)
+    wide = torch.cat([coming, coming, coming], dim=1).contiguous(memory_format=LAST)[:, 3:6]
+    found = room("input").taken(wide, constants[0], torch.float32, is_reversed=is_reversed)
+    assert torch.allclose(found.double(), expected, rtol=1e-5)
 
 
 def test_maps_of_another_order_are_copied_and_slices_are_not() -> None:
@@ -337,106 +306,11 @@ def test_maps_of_another_order_are_copied_and_slices_are_not() -> None:
     assert by_pixel(maps[..., 1:]).is_contiguous(memory_format=LAST)
 
 
-def test_pairs_of_pixels_are_pixel_shuffles(room: Room) -> None:
+def test_blocks_are_pixel_shuffles(room: Room) -> None:
     values = random(2, 3, 6, 10)
-    inner = functional.pixel_unshuffle(values, 2)
-    result = paired(values, 16, (1, 2), (0, 3))
-    expected = functional.pad(inner, (2, 3, 1, 0, 0, 4))
-    assert torch.equal(result, expected)
-    assert result.is_contiguous(memory_format=LAST)
-    back = room("pairs").unpaired(result, 3, 2, (1, 2), (6, 10))
+    whole = functional.pad(functional.pixel_unshuffle(values, 2), (2, 3, 1, 0, 0, 4))
+    back = room("pairs").unpaired(whole, 3, 2, (1, 2), (6, 10))
     assert torch.equal(back, values)
     assert back.is_contiguous(memory_format=LAST)
     blocks = functional.pad(functional.pixel_unshuffle(values[:, :, :4, :8], 4), (1, 1, 1, 0))
     assert torch.equal(room("pairs").unpaired(blocks, 3, 4, (1, 1), (4, 8)), values[:, :, :4, :8])
-
-
-@pytest.mark.parametrize(
-    ("size", "stride", "padding"),
-    [
-        ((3, 3), (1, 1), (1, 1)),
-        ((5, 5), (2, 2), (2, 2)),
-        ((4, 3), (2, 2), (1, 2)),
-        ((2, 3), (1, 2), (0, 1)),
-        ((1, 2), (3, 3), (0, 0)),
-    ],
-)
-@pytest.mark.parametrize("has_bias", [False, True])
-def test_channels_are_convolved_with_their_own_kernels_as_torch_does(
-    size: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    has_bias: bool,  # noqa: FBT001
-) -> None:
-    maps = random(2, 70, 9, 12).contiguous(memory_format=LAST)
-    weight, bias = random(70, 1, *size, seed=1), random(70, seed=2) if has_bias else None
-    own, window = weight.flatten(1).T.contiguous(), Window(size, stride, padding)
-
-    def work(each: Tensor) -> Tensor:
-        shift = None if bias is None else bias.double()
-        return functional.conv2d(each, weight.double(), shift, stride, padding, groups=70)
-
-    expected = work(maps.double())
-    shape = window.output_size(9, 12)
-    assert shape == tuple(expected.shape[2:])
-    assert torch.allclose(convolved(maps, own, bias, window, shape).double(), expected, atol=1e-5)
-    coming = random(*expected.shape, seed=3)
-    found = convolved_gradient(coming, own, window, (9, 12))
-    assert torch.allclose(found.double(), gradient_of(work, maps, coming), atol=1e-5)
-
-
-@pytest.fixture
-def _as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is chosen on CUDA in half precision, on any device, for float32 as well."""
-    for module in (convolution, stem):
-        monkeypatch.setattr(module, "usable", lambda values: values.dtype != torch.float64)
-    monkeypatch.setattr(stem, "kernels", lambda name, _: _module("cuda", name))
-    monkeypatch.setattr(Convolution, "_is_half", property(lambda _: True))
-
-
-@pytest.mark.usefixtures("_as_on_cuda")
-@pytest.mark.parametrize(
-    ("shape", "stride", "padding", "groups", "size"),
-    [
-        ((6, 1, 4, 4), 2, 1, 6, (8, 10)),
-        ((6, 1, 3, 3), 1, 1, 6, (8, 10)),
-        ((70, 1, 5, 6), 2, 2, 70, (9, 7)),
-        ((8, 3, 7, 7), 2, 3, 1, (16, 12)),
-        ((8, 3, 7, 7), 2, 3, 1, (14, 12)),
-        ((8, 3, 3, 3), 2, 1, 1, (15, 12)),
-        ((192, 4, 3, 3), 1, 1, 1, (5, 6)),
-    ],
-)
-def test_convolutions_by_other_ways_are_torchs(
-    shape: tuple[int, ...], stride: int, padding: int, groups: int, size: tuple[int, int]
-) -> None:
-    weight, bias = random(*shape, seed=1), random(shape[0], seed=2)
-    settings = (stride, stride), (padding, padding), (1, 1), groups
-    mine = Convolution(weight, bias, *settings).laid_out()
-    images = random(2, shape[1] * groups, *size).contiguous(memory_format=LAST).requires_grad_()
-    work = lambda each: functional.conv2d(each, weight.double(), bias.double(), *settings)  # noqa: E731
-    found = mine(images)
-    assert type(found.grad_fn).__name__ != "ConvolutionBackward0" or size[0] % 2
-    assert torch.allclose(found.double(), work(images.double()), atol=1e-4)
-    coming = random(*found.shape, seed=3)
-    (back,) = torch.autograd.grad(found, images, coming)
-    assert torch.allclose(back.double(), gradient_of(work, images, coming), atol=1e-4)
-
-
-@pytest.mark.usefixtures("_as_on_cuda")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_bias_that_a_rectifier_adds_is_the_same_to_the_bit(dtype: torch.dtype) -> None:
-    weight, bias = random(40, 1, 4, 4, seed=1).to(dtype), random(40, seed=2).to(dtype)
-    own = Convolution(weight, bias, (2, 2), (1, 1), (1, 1), 40).laid_out()
-    maps = random(2, 40, 8, 10).to(dtype).contiguous(memory_format=LAST)
-    expected, found = own(maps), own.without_bias(maps)
-    rectify_(found, bias, (-torch.inf, torch.inf))
-    assert torch.equal(found, expected)
-
-
-@pytest.mark.usefixtures("_as_on_cuda")
-def test_a_picture_without_a_batch_is_convolved_as_torch_does() -> None:
-    weight = random(6, 1, 4, 4, seed=1)
-    own = Convolution(weight, None, (2, 2), (1, 1), (1, 1), 6)
-    picture = random(6, 8, 10)
-    assert torch.equal(own(picture), functional.conv2d(picture, weight, None, 2, 1, 1, 6))
