@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from featviz.engine.once import once
 from featviz.engine.stem import Folded, Unfolded
 from featviz.kernels import kernels
 from featviz.kernels.cuda import usable
@@ -218,8 +218,8 @@ class _Stem(torch.autograd.Function):
         return convolution.applied(values) if unfolded is None else unfolded(values)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    @once
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         folded = ctx.convolution._folded(*ctx.size)
         return folded(gradients[0], *ctx.size), None
 
@@ -236,8 +236,8 @@ class _Depthwise(torch.autograd.Function):
         return convolved(values, own, convolution.bias, window, window.output_size(*ctx.size))
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    @once
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         from featviz.kernels.cuda.depthwise import convolved_gradient
 
         weight, window = ctx.convolution._by_place, ctx.convolution._window
@@ -253,8 +253,8 @@ class _FewProducts(torch.autograd.Function):
         return convolved(values, convolution.entered[0], convolution.bias)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    @once
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         from featviz.kernels.host.winograd import convolved
 
         return convolved(gradients[0], ctx.convolution.entered[1], None), None

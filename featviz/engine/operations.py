@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from featviz.engine.convolution import Convolution
+from featviz.engine.once import once
 from featviz.kernels import kernels
 from featviz.kernels.cuda import usable
 from featviz.kernels.layout import Window, is_by_pixel
@@ -78,8 +78,8 @@ class _FusedResponse(torch.autograd.Function):
         return result
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    @once
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         values, slopes = ctx.saved_tensors
         gradient = ctx.response.normalized_gradient(gradients[0], values, slopes, *ctx.settings)
         return gradient, None, None, None, None
@@ -146,8 +146,8 @@ class _MaxPooled(torch.autograd.Function):
         return result
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    @once
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (places,) = ctx.saved_tensors
         return ctx.pooling.unpooled(gradients[0], places, ctx.window, ctx.size), None
 
