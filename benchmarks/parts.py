@@ -139,7 +139,8 @@ class Pieces:
         return self.recipe.parameterization.decode(self.parameters)
 
     def _shown(self, images: Tensor) -> Tensor:
-        return shown_to(self.network, self.recipe, images, self.motion.at(self.numbers))
+        moved = self.motion.at(self.numbers)
+        return shown_to(self.network, self.recipe.transforms, images, moved)
 
     def _recorded(self) -> dict[str, Tensor]:
         return self.prefix(self.shown, substitute=self.substitute)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,17 +18,20 @@ from torch.nn import functional
 
 import featviz
 from featviz.engine.ascent import is_finite_by_row
+from featviz.engine.batch import shown_to
 from featviz.engine.convolution import Convolution
 from featviz.engine.execution import execution
 from featviz.engine.operations import MaxPool
 from featviz.errors import NotAvailable
 from featviz.image.fourier import is_decoded
 from featviz.image.parameterizations import Fourier, Pixel
-from featviz.image.warp import Reflect, resample, rotation, translation
+from featviz.image.transforms import Crop, Jitter, Member, Noise, Pad, Rotate, Scale, Stack
+from featviz.image.warp import Colors, Fill, Reflect, is_colored, resample, rotation, translation
 from featviz.kernels import host, kernels
 from featviz.kernels.host import library
 from featviz.kernels.host.response import normalized
 from featviz.kernels.host.winograd import convolved, entered
+from featviz.network.preprocessing import Preprocessing
 
 needs_compiler = pytest.mark.skipif(
     host.loaded() is None, reason="the machine has no C compiler that makes the kernels"
@@ -218,6 +222,75 @@ def test_the_gradient_has_a_gradient(kind: str) -> None:
     images = random(2, 3, 8, 12)
     exact = twice(images.double())
     assert torch.allclose(twice(images), exact, atol=1e-5 * float(exact.abs().max()))
+
+
+@needs_compiler
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_colors_may_change_while_pictures_are_sampled(
+    channels: int,
+    is_reversed: bool,  # noqa: FBT001
+) -> None:
+    colors = Colors(
+        random(1, channels, 1, 1, seed=1), random(1, channels, 1, 1, seed=2), is_reversed
+    )
+    moved = rotation(torch.tensor([20.0, 70.0]), center=(3.0, 5.0))
+    how: dict[str, Any] = {"rows": 7, "columns": 13, "border": Reflect()}
+
+    def work(at: Tensor) -> Tensor:
+        seen = resample(at, moved.double(), **how) * colors.scale.double() + colors.offset.double()
+        return seen.flip(1) if is_reversed else seen
+
+    images = random(2, channels, 8, 12).requires_grad_()
+    assert is_colored(images, Reflect())
+    exact = images.detach().double().requires_grad_()
+    found, expected = resample(images, moved, **how, colors=colors), work(exact)
+    assert torch.allclose(found.double(), expected, atol=1e-5)
+    coming = random(*found.shape, seed=3)
+    (back,) = torch.autograd.grad(found, images, coming, create_graph=True)
+    (true,) = torch.autograd.grad(expected, exact, coming.double(), create_graph=True)
+    assert torch.allclose(back.double(), true, atol=1e-5)
+    upward = random(2, channels, 8, 12, seed=4)
+    coming = coming.requires_grad_()
+    (back,) = torch.autograd.grad(
+        resample(images, moved, **how, colors=colors), images, coming, create_graph=True
+    )
+    (again,) = torch.autograd.grad(back, coming, upward)
+    linear = work(upward.double()) - work(torch.zeros_like(upward).double())
+    assert torch.allclose(again.double(), linear, atol=1e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("members", "is_together"),
+    [
+        ((), False),
+        ((Jitter(2), Rotate(5.0)), True),
+        ((Noise(0.1), Jitter(2)), True),
+        ((Jitter(2), Noise(0.1)), False),
+        ((Pad(2, border=Fill(0.5)), Jitter(2), Crop(2)), False),
+        ((Jitter(2), Noise(0.1), Scale(0.9, 1.1)), True),
+    ],
+)
+@pytest.mark.parametrize("is_bgr", [False, True])
+def test_the_network_sees_the_same_whether_colors_change_with_the_sampling_or_after_it(
+    members: tuple[Member, ...],
+    is_together: bool,  # noqa: FBT001
+    is_bgr: bool,  # noqa: FBT001
+) -> None:
+    preprocessing = Preprocessing(rows=8, columns=12, mean=(0.1, 0.2, 0.3), is_bgr=is_bgr)
+    module = torch.nn.Conv2d(3, 2, 3)
+    network = featviz.load(module, preprocessing=preprocessing)
+    stack = Stack(members)
+    images = random(2, 3, 8, 12).sigmoid()
+    assert stack.is_colored(images) == is_together
+    seeds = torch.arange(2)
+    moved = stack.prepare(stack.draw(seeds, seeds), 8, 12, dtype=torch.float32)
+    shown = shown_to(network, stack, images, moved)
+    exact = stack.run(images.double(), tuple(each.double() for each in moved))
+    expected = preprocessing.apply(exact, preprocessing.constants(exact))
+    assert shown.is_contiguous(memory_format=LAST)
+    assert torch.allclose(shown.double(), expected, atol=1e-5)
 
 
 @needs_compiler

@@ -16,6 +16,7 @@ from featviz.engine.seen import Grid, grid_of, see
 from featviz.errors import DoesNotFit
 from featviz.image.parameterizations import Parameterization, Shape
 from featviz.image.transforms import Stack
+from featviz.image.warp import Colors
 from featviz.network.network import Network
 from featviz.network.recording import Prefix
 from featviz.shapes import Images, PerImage
@@ -109,10 +110,17 @@ def prefix_of(network: Network, recipes: Sequence[Recipe], rows: int, columns: i
     return Prefix(network, layers, rows=rows, columns=columns)
 
 
-def shown_to(network: Network, recipe: Recipe, images: Images, moved: tuple[Tensor, ...]) -> Tensor:
+def shown_to(
+    network: Network, transforms: Stack, images: Images, moved: tuple[Tensor, ...]
+) -> Tensor:
     """What the network sees of the pictures: transformed (see `Motion.at`), preprocessed, laid
     out."""
-    return _laid_out(network.to_input(recipe.transforms.run(images, moved)))
+    if transforms.is_colored(images) and images.shape[1] == network.preprocessing.channels:
+        colors = Colors(*network.colors(images))
+        seen = transforms.run(images, moved, colors=colors).to(network.dtype)
+    else:
+        seen = network.to_input(transforms.run(images, moved))
+    return _laid_out(seen)
 
 
 def program(recipes: Sequence[Recipe], prefix: Prefix, *, like: Tensor) -> Program:

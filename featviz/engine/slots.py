@@ -201,7 +201,7 @@ class Slots:
             substitute = substitute.redirecting(stopping.numbers < first.redirected_steps)
         parameters = self._parameters.detach().requires_grad_()
         images = first.parameterization.decode(parameters)
-        shown = shown_to(self.network, first, images, self._motion.at(stopping.numbers))
+        shown = shown_to(self.network, first.transforms, images, self._motion.at(stopping.numbers))
         recorded = ready.prefix(shown, substitute=substitute, deeper=ready.deeper)
         seen = see(recorded, ready.prefix.layers, images, count=first.count)
         heard, looked = ready.program.parts(seen)

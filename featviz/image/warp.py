@@ -10,7 +10,7 @@ kernel for that does not run, fixed-point integers are added, in any order. On a
 picture's are added in the order of its pixels.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -103,13 +103,43 @@ def _affine(to_row: tuple[PerImage, ...], to_column: tuple[PerImage, ...]) -> Af
     return torch.stack([torch.stack(to_row, dim=1), torch.stack(to_column, dim=1)], dim=1)
 
 
+@dataclass(frozen=True, eq=False)
+class Colors:
+    """What becomes of a pixel: scale * value + offset, by channel, then the last channel first if
+    reversed. Both are (1, channel, 1, 1), of the pictures' dtype and device."""
+
+    scale: Tensor
+    offset: Tensor
+    is_reversed: bool
+
+    @property
+    def parts(self) -> tuple[Tensor, Tensor, bool]:
+        """As kernels take them."""
+        return self.scale, self.offset, self.is_reversed
+
+
+def is_colored(images: Images, border: Border) -> bool:
+    """Whether `resample` can do it together with a change of colors."""
+    warp = None if images.is_cuda else kernels("warp", images)
+    return warp is not None and isinstance(border, Reflect) and images.shape[1] <= warp.LANES
+
+
 def resample(
-    images: Images, affine: Affine, *, rows: int, columns: int, border: Border
+    images: Images,
+    affine: Affine,
+    *,
+    rows: int,
+    columns: int,
+    border: Border,
+    colors: Colors | None = None,
 ) -> Resampled:
     """Pictures of the given size whose pixels are read, bilinearly, where the map says.
 
-    No gradient flows to the map. Raises DoesNotFit when the fill has another number of channels.
+    No gradient flows to the map. `colors`: changed so, where `is_colored`. Raises DoesNotFit when
+    the fill has another number of channels.
     """
+    if colors is not None:
+        return _Reproducible.apply(images, affine, rows, columns, "reflection", colors)
     if isinstance(border, Reflect):
         return _sampled(images, affine, rows, columns, outside="reflection")
     color = _color(border, images)
@@ -120,7 +150,7 @@ def _sampled(
     images: Images, affine: Affine, rows: int, columns: int, *, outside: Outside
 ) -> Resampled:
     if images.is_cuda or kernels("warp", images) is not None:
-        return _Reproducible.apply(images, affine, rows, columns, outside)
+        return _Reproducible.apply(images, affine, rows, columns, outside, None)
     return _grid_sampled(images, affine, rows, columns, outside=outside)
 
 
@@ -164,20 +194,27 @@ class _Reproducible(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, images: Images, affine: Affine, rows: int, columns: int, outside: Outside
+        ctx: Any,
+        images: Images,
+        affine: Affine,
+        rows: int,
+        columns: int,
+        outside: Outside,
+        colors: Colors | None,
     ) -> Resampled:
         ctx.save_for_backward(affine)
-        ctx.size, ctx.outside = tuple(images.shape[-2:]), outside
+        ctx.size, ctx.outside, ctx.colors = tuple(images.shape[-2:]), outside, colors
         warp = kernels("warp", images)
         if warp is not None:
-            return warp.sampled(images, affine, rows, columns, reflects=outside == "reflection")
+            how = _how(outside, colors)
+            return warp.sampled(images, affine, rows, columns, **how)
         return _grid_sampled(images, affine, rows, columns, outside=outside)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Resampled) -> tuple[Images, None, None, None, None]:
+    def backward(ctx: Any, *gradients: Resampled) -> tuple[Images, None, None, None, None, None]:
         (affine,) = ctx.saved_tensors
-        back = _Adjoint.apply(gradients[0], affine, ctx.size, ctx.outside)
-        return back, None, None, None, None
+        back = _Adjoint.apply(gradients[0], affine, ctx.size, ctx.outside, ctx.colors)
+        return back, None, None, None, None, None
 
 
 class _Adjoint(torch.autograd.Function):
@@ -185,20 +222,33 @@ class _Adjoint(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, gradients: Resampled, affine: Affine, size: tuple[int, int], outside: Outside
+        ctx: Any,
+        gradients: Resampled,
+        affine: Affine,
+        size: tuple[int, int],
+        outside: Outside,
+        colors: Colors | None,
     ) -> Images:
         ctx.save_for_backward(affine)
-        ctx.size, ctx.outside = tuple(gradients.shape[-2:]), outside
+        ctx.size, ctx.outside, ctx.colors = tuple(gradients.shape[-2:]), outside, colors
         warp = kernels("warp", gradients)
         if warp is not None:
-            return warp.gathered(gradients, affine, size, reflects=outside == "reflection")
+            return warp.gathered(gradients, affine, size, **_how(outside, colors))
         return _scattered(gradients, affine, size=size, outside=outside)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Images) -> tuple[Resampled, None, None, None]:
-        (affine,) = ctx.saved_tensors
-        back = _Reproducible.apply(gradients[0], affine, *ctx.size, ctx.outside)
-        return back, None, None, None
+    def backward(ctx: Any, *gradients: Images) -> tuple[Resampled, None, None, None, None]:
+        (affine,), colors = ctx.saved_tensors, ctx.colors
+        if colors is not None:
+            colors = replace(colors, offset=torch.zeros_like(colors.offset))
+        back = _Reproducible.apply(gradients[0], affine, *ctx.size, ctx.outside, colors)
+        return back, None, None, None, None
+
+
+def _how(outside: Outside, colors: Colors | None) -> dict[str, Any]:
+    """The kernels' settings; those for CUDA know no colors."""
+    how = {"reflects": outside == "reflection"}
+    return how if colors is None else {**how, "colors": colors.parts}
 
 
 def _scattered(

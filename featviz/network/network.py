@@ -93,6 +93,11 @@ class Network:
             return seen
         return self.preprocessing.apply(images, constants).to(dtype=self.dtype)
 
+    def colors(self, images: Images) -> tuple[Tensor, Tensor, bool]:
+        """What `to_input` makes of a pixel before it rounds to the network's dtype: scale and
+        offset, (1, channel, 1, 1), and whether the last channel comes first."""
+        return *self._constants(images.device, images.dtype), self.preprocessing.is_bgr
+
     @property
     def dtype(self) -> torch.dtype:
         return next((p.dtype for p in self.module.parameters()), torch.float32)

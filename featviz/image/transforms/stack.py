@@ -13,10 +13,12 @@ from featviz.image.transforms.kinds import Geometric, Photometric
 from featviz.image.warp import (
     Affine,
     Border,
+    Colors,
     Fill,
     Reflect,
     Resampled,
     compose,
+    is_colored,
     resample,
 )
 from featviz.shapes import Images, Seeds, Steps
@@ -82,14 +84,27 @@ class Stack:
             prepared.append(affine)
         return tuple(prepared)
 
-    def run(self, images: Images, prepared: tuple[Tensor, ...]) -> Resampled:
-        """The transformed pictures, as `prepare` says."""
-        for run, values in zip(_runs(self.members), prepared, strict=True):
+    def is_colored(self, images: Images) -> bool:
+        """Whether `run` can change colors at the end: where it ends in a resampling that can."""
+        *_, last = [(), *_runs(self.members)]
+        is_geometric = bool(last) and isinstance(last[0], Geometric)
+        return is_geometric and is_colored(images, _border(last))
+
+    def run(
+        self, images: Images, prepared: tuple[Tensor, ...], *, colors: Colors | None = None
+    ) -> Resampled:
+        """The transformed pictures, as `prepare` says; with other colors at the end where
+        `is_colored`."""
+        for place, (run, values) in enumerate(
+            zip(_runs(self.members), prepared, strict=True), start=1
+        ):
             if isinstance(run[0], Photometric):
                 images = run[0].apply(images, values)
                 continue
             rows, columns = Stack(run).output_size(*images.shape[-2:])
-            images = resample(images, values, rows=rows, columns=columns, border=_border(run))
+            own = colors if place == len(prepared) else None
+            border = _border(run)
+            images = resample(images, values, rows=rows, columns=columns, border=border, colors=own)
         return images
 
 

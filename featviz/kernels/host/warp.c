@@ -120,9 +120,28 @@ INLINE lanes sampled_at(const lanes *at, count stride, float down, float right) 
     return left + right * (other - left);
 }
 
-INLINE void sample_few(const float *planes, const float *affine, float *room, float *pixels,
-                       count few, count channels, count rows, count columns, count out_rows,
-                       count out_columns, count reflects) {
+/* What becomes of a pixel's channels: factor * value + shift, then the last first if reversed. */
+typedef struct {
+    lanes factor, shift;
+    count is_reversed;
+} paint;
+
+INLINE paint paint_of(const float *scale, const float *offset, count is_reversed, count few) {
+    paint found = {{1, 1, 1, 1}, {0}, is_reversed};
+    for (count k = 0; k < few && scale; k++) found.factor[k] = scale[k];
+    for (count k = 0; k < few && offset; k++) found.shift[k] = offset[k];
+    return found;
+}
+
+INLINE lanes reversed(lanes value, count few) {
+    lanes found = value;
+    for (count k = 0; k < few; k++) found[k] = value[few - 1 - k];
+    return found;
+}
+
+INLINE void sample_few(const float *planes, const float *affine, paint colors, float *room,
+                       float *pixels, count few, count channels, count rows, count columns,
+                       count out_rows, count out_columns, count reflects) {
     corners found;
     framed picture = framed_in(room, rows, columns);
     put_in(picture, planes, few);
@@ -133,19 +152,22 @@ INLINE void sample_few(const float *planes, const float *affine, float *room, fl
             look_up(&found, picture, affine, row, first, run, reflects);
             const int32_t *at = (const int32_t *)found.at;
             const float *down = (const float *)found.down, *right = (const float *)found.right;
-            for (count k = 0; k < run; k++)
-                put_into(to + k * channels,
-                         sampled_at(picture.pixels + at[k], picture.stride, down[k], right[k]), few,
-                         channels == 3 && k + 1 < run);
+            for (count k = 0; k < run; k++) {
+                const lanes *from = picture.pixels + at[k];
+                lanes value = sampled_at(from, picture.stride, down[k], right[k]);
+                value = value * colors.factor + colors.shift;
+                if (colors.is_reversed) value = reversed(value, few);
+                put_into(to + k * channels, value, few, channels == 3 && k + 1 < run);
+            }
         }
     }
 }
 
 /* Neighbours add to the same pixels, one after the other; PARTS of a run that are apart do not
    have to wait for each other. */
-INLINE void gather_few(const float *pixels, const float *affine, float *room, float *planes,
-                       count few, count channels, count rows, count columns, count out_rows,
-                       count out_columns, count reflects) {
+INLINE void gather_few(const float *pixels, const float *affine, paint colors, float *room,
+                       float *planes, count few, count channels, count rows, count columns,
+                       count out_rows, count out_columns, count reflects) {
     corners found;
     framed picture = framed_in(room, rows, columns);
     memset(room, 0, (rows + 2) * picture.stride * sizeof(lanes));
@@ -161,6 +183,8 @@ INLINE void gather_few(const float *pixels, const float *affine, float *room, fl
                     lanes *above = picture.pixels + at[k], *below = above + picture.stride;
                     lanes value =
                         taken_from(from + k * channels, few, channels == 3 && k + 1 < run);
+                    if (colors.is_reversed) value = reversed(value, few);
+                    value *= colors.factor;
                     lanes lower = down[k] * value, upper = value - lower;
                     lanes upper_right = right[k] * upper, lower_right = right[k] * lower;
                     above[0] += upper - upper_right;
@@ -174,34 +198,39 @@ INLINE void gather_few(const float *pixels, const float *affine, float *room, fl
     take_out(picture, planes, few);
 }
 
-/* Channels of pictures, LANES or fewer at a time; each thread has room for a framed picture. */
-#define BY_PICTURE(FEW, FROM, TO)                                                                  \
-    count plane = rows * columns, out = out_rows * out_columns * channels;                         \
-    SHARED                                                                                         \
-    for (count worker = 0; worker < threads; worker++) {                                           \
-        float *own = room + worker * (rows + 2) * (columns + 2) * LANES;                           \
-        count end = batch * (worker + 1) / threads;                                                \
-        for (count image = batch * worker / threads; image < end; image++) {                       \
-            const float *map = affine + 6 * image;                                                 \
-            for (count first = 0; first < channels; first += LANES) {                              \
-                count few = least(LANES, channels - first);                                        \
-                if (channels == 3)                                                                 \
-                    FEW(FROM, map, own, TO, 3, 3, rows, columns, out_rows, out_columns, reflects); \
-                else                                                                               \
-                    FEW(FROM, map, own, TO, few, channels, rows, columns, out_rows, out_columns,   \
-                        reflects);                                                                 \
-            }                                                                                      \
-        }                                                                                          \
+/* Channels of pictures, LANES or fewer at a time; each thread has room for a framed picture. Only of
+   LANES channels or fewer there may be a scale, an offset and a reversed order. */
+#define BY_PICTURE(FEW, FROM, TO)                                                                \
+    count plane = rows * columns, out = out_rows * out_columns * channels;                       \
+    SHARED                                                                                       \
+    for (count worker = 0; worker < threads; worker++) {                                         \
+        float *own = room + worker * (rows + 2) * (columns + 2) * LANES;                         \
+        count end = batch * (worker + 1) / threads;                                              \
+        for (count image = batch * worker / threads; image < end; image++) {                     \
+            const float *map = affine + 6 * image;                                               \
+            for (count first = 0; first < channels; first += LANES) {                            \
+                count few = least(LANES, channels - first);                                      \
+                paint colors = paint_of(scale, offset, is_reversed, few);                        \
+                if (channels == 3)                                                               \
+                    FEW(FROM, map, colors, own, TO, 3, 3, rows, columns, out_rows, out_columns,  \
+                        reflects);                                                               \
+                else                                                                             \
+                    FEW(FROM, map, colors, own, TO, few, channels, rows, columns, out_rows,      \
+                        out_columns, reflects);                                                  \
+            }                                                                                    \
+        }                                                                                        \
     }
 
-KERNEL sample(const float *restrict images, const float *restrict affine, float *restrict room,
+KERNEL sample(const float *restrict images, const float *restrict affine, const float *scale,
+              const float *offset, count is_reversed, float *restrict room,
               float *restrict result, count batch, count channels, count rows, count columns,
               count out_rows, count out_columns, count reflects, count threads) {
     BY_PICTURE(sample_few, images + (image * channels + first) * plane,
                result + image * out + first)
 }
 
-KERNEL gather(const float *restrict gradient, const float *restrict affine, float *restrict room,
+KERNEL gather(const float *restrict gradient, const float *restrict affine, const float *scale,
+              const float *offset, count is_reversed, float *restrict room,
               float *restrict result, count batch, count channels, count rows, count columns,
               count out_rows, count out_columns, count reflects, count threads) {
     BY_PICTURE(gather_few, gradient + image * out + first,
