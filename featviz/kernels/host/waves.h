@@ -76,7 +76,8 @@ INLINE void stage(const wave *restrict from, wave *restrict to, const float *tur
 
 /* The transform of `length` numbers, exp(-2 pi i k n / length); `turns` has those of n = 1. It
  * writes over both rooms; the result is in the one that is returned. */
-INLINE wave *transformed(wave *from, wave *to, const float *turns, count length) {
+static __attribute__((noinline)) wave *transformed(wave *from, wave *to, const float *turns,
+                                                   count length) {
     for (count left = length, stride = 1; left > 1;) {
         count radix = left % 4 ? 2 : 4;
         while (left % radix) radix++;
