@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -30,6 +31,7 @@ from featviz.image.warp import Colors, Fill, Reflect, is_colored, resample, rota
 from featviz.kernels import host, kernels
 from featviz.kernels.host import library
 from featviz.kernels.host.response import normalized
+from featviz.kernels.host.warp import gathered, sampled
 from featviz.kernels.host.winograd import convolved, entered
 from featviz.network.preprocessing import Preprocessing
 
@@ -291,6 +293,23 @@ def test_the_network_sees_the_same_whether_colors_change_with_the_sampling_or_af
     expected = preprocessing.apply(plain, preprocessing.constants(plain))
     assert shown.is_contiguous(memory_format=LAST)
     assert torch.allclose(shown, expected, atol=1e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize("reflects", [True, False])
+@pytest.mark.parametrize("far", [1e20, -1e20, torch.inf, -torch.inf, torch.nan, 3e9])
+def test_what_lies_far_away_is_a_mirror_image_or_nothing(
+    far: float,
+    reflects: bool,  # noqa: FBT001
+) -> None:
+    images = random(2, 3, 9, 7).abs() + 1
+    affine = torch.tensor([[[1.0, 0, far], [0, 1, 0]], [[1, 0, 0], [0, 1, far]]])
+    result = sampled(images, affine, 9, 7, reflects=reflects)
+    back = gathered(torch.ones_like(images), affine, (9, 7), reflects=reflects)
+    if math.isfinite(far):
+        least, most = (1.0, float(images.max())) if reflects else (0.0, 0.0)
+        assert least <= float(result.min()) <= float(result.max()) <= most
+        assert float(back.sum()) == pytest.approx(2 * 3 * 9 * 7 if reflects else 0)
 
 
 @needs_compiler

@@ -239,23 +239,6 @@ def test_sampling_and_its_gathered_gradient_are_grid_samples(
     assert torch.allclose(found.double(), expected, rtol=1e-5, atol=5e-4)
 
 
-@pytest.mark.parametrize("reflects", [True, False])
-@pytest.mark.parametrize("far", [1e20, -1e20, torch.inf, -torch.inf, torch.nan, 3e9])
-def test_what_lies_far_away_is_a_mirror_image_or_nothing(
-    room: Room,
-    far: float,
-    reflects: bool,  # noqa: FBT001
-) -> None:
-    images = random(2, 3, 9, 7).abs() + 1
-    affine = torch.tensor([[[1.0, 0, far], [0, 1, 0]], [[1, 0, 0], [0, 1, far]]], device=DEVICE)
-    result = room("warp").sampled(images, affine, 9, 7, reflects=reflects)
-    back = room("warp").gathered(torch.ones_like(images), affine, (9, 7), reflects=reflects)
-    if math.isfinite(far):
-        least, most = (1.0, float(images.max())) if reflects else (0.0, 0.0)
-        assert least <= float(result.min()) <= float(result.max()) <= most
-        assert float(back.sum()) == pytest.approx(2 * 3 * 9 * 7 if reflects else 0)
-
-
 @pytest.mark.parametrize(("side", "zoom"), [(1, 2.2), (2, 3.2), (4, 5.0), (8, 7.0), (16, 16.0)])
 def test_a_pixel_may_be_read_by_all_of_the_output(room: Room, side: int, zoom: float) -> None:
     images, coming = random(1, 3, side, side), random(1, 3, side, side, seed=1)

@@ -191,7 +191,7 @@ def test_the_reproducible_gradient_is_that_of_grid_sample(
     images = pictures(3, 2, 6, 9, dtype=dtype).requires_grad_()
     weights = (pictures(3, 2, 7, 5, dtype=dtype) - 0.5) * 1e-9  # small, as far gradients are
     expected_value = warp._grid_sampled(images, maps, 7, 5, outside=outside)
-    value = warp._Reproducible.apply(images, maps, 7, 5, outside)
+    value = warp._Reproducible.apply(images, maps, 7, 5, outside, None)
     assert isinstance(value, Tensor)
     assert torch.equal(value, expected_value)
     (expected,) = torch.autograd.grad((expected_value * weights).sum(), images)
