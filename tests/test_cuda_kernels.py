@@ -1,7 +1,6 @@
 """Triton's kernels that C has no counterpart of, and what is chosen for CUDA, against torch's own
 operations; on CUDA or in Triton's interpreter."""
 
-from collections.abc import Callable
 from importlib import import_module
 
 import pytest
@@ -11,6 +10,8 @@ from torch.nn import functional
 
 pytest.importorskip("triton")
 
+from kerneling import DEVICE, LAST, gradient_of, random
+
 from featviz.engine import convolution, stem
 from featviz.engine.convolution import Convolution
 from featviz.engine.redirect import redirected
@@ -19,19 +20,7 @@ from featviz.kernels.cuda.pairs import paired
 from featviz.kernels.cuda.rectifier import rectified_gradient, rectify_
 from featviz.kernels.layout import Window
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 pytestmark = pytest.mark.gpu
-LAST = torch.channels_last
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator).to(DEVICE)
-
-
-def gradient_of(work: Callable[[Tensor], Tensor], at: Tensor, coming: Tensor) -> Tensor:
-    at = at.detach().double().requires_grad_()
-    return torch.autograd.grad(work(at), at, coming.double())[0]
 
 
 @pytest.mark.parametrize("bounds", [(0.0, torch.inf), (-1.0, 1.0)])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from kerneling import DEVICE, LAST, gradient_of, random
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,9 +23,7 @@ from featviz.kernels.layout import Window, by_pixel
 from featviz.network.preprocessing import Preprocessing
 
 Room = Callable[[str], Any]
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 pytestmark = pytest.mark.gpu
-LAST = torch.channels_last
 
 
 @pytest.fixture(params=["cuda", "host"])
@@ -39,16 +38,6 @@ def room(request: pytest.FixtureRequest) -> Room:
 
 def _module(kind: str, name: str) -> Any:
     return import_module(f"featviz.kernels.{kind}.{name}")
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator).to(DEVICE)
-
-
-def gradient_of(work: Callable[[Tensor], Tensor], at: Tensor, coming: Tensor) -> Tensor:
-    at = at.detach().double().requires_grad_()
-    return torch.autograd.grad(work(at), at, coming.double())[0]
 
 
 @pytest.mark.parametrize(

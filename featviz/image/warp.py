@@ -10,9 +10,9 @@ kernel for that does not run, fixed-point integers are added, in any order. On a
 picture's are added in the order of its pixels.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -103,19 +103,13 @@ def _affine(to_row: tuple[PerImage, ...], to_column: tuple[PerImage, ...]) -> Af
     return torch.stack([torch.stack(to_row, dim=1), torch.stack(to_column, dim=1)], dim=1)
 
 
-@dataclass(frozen=True, eq=False)
-class Colors:
+class Colors(NamedTuple):
     """What becomes of a pixel: scale * value + offset, by channel, then the last channel first if
     reversed. Both are (1, channel, 1, 1), of the pictures' dtype and device."""
 
     scale: Tensor
     offset: Tensor
     is_reversed: bool
-
-    @property
-    def parts(self) -> tuple[Tensor, Tensor, bool]:
-        """As kernels take them."""
-        return self.scale, self.offset, self.is_reversed
 
 
 def is_colored(images: Images, border: Border) -> bool:
@@ -240,7 +234,7 @@ class _Adjoint(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Images) -> tuple[Resampled, None, None, None, None]:
         (affine,), colors = ctx.saved_tensors, ctx.colors
         if colors is not None:
-            colors = replace(colors, offset=torch.zeros_like(colors.offset))
+            colors = colors._replace(offset=torch.zeros_like(colors.offset))
         back = _Reproducible.apply(gradients[0], affine, *ctx.size, ctx.outside, colors)
         return back, None, None, None, None
 
@@ -248,7 +242,7 @@ class _Adjoint(torch.autograd.Function):
 def _how(outside: Outside, colors: Colors | None) -> dict[str, Any]:
     """The kernels' settings; those for CUDA know no colors."""
     how = {"reflects": outside == "reflection"}
-    return how if colors is None else {**how, "colors": colors.parts}
+    return how if colors is None else {**how, "colors": colors}
 
 
 def _scattered(
