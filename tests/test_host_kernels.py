@@ -29,7 +29,7 @@ from featviz.image.parameterizations import Fourier, Pixel
 from featviz.image.transforms import Crop, Jitter, Member, Noise, Pad, Rotate, Scale, Stack
 from featviz.image.warp import Colors, Fill, Reflect, is_colored, resample, rotation, translation
 from featviz.kernels import host, kernels
-from featviz.kernels.host import library
+from featviz.kernels.host import library, warp
 from featviz.kernels.host.response import normalized
 from featviz.kernels.host.warp import gathered, sampled
 from featviz.kernels.host.winograd import convolved, entered
@@ -310,6 +310,25 @@ def test_what_lies_far_away_is_a_mirror_image_or_nothing(
         least, most = (1.0, float(images.max())) if reflects else (0.0, 0.0)
         assert least <= float(result.min()) <= float(result.max()) <= most
         assert float(back.sum()) == pytest.approx(2 * 3 * 9 * 7 if reflects else 0)
+
+
+@needs_compiler
+@pytest.mark.parametrize("reflects", [True, False])
+@pytest.mark.parametrize("far", [0.0, -3.5, 7.0, 9.0, 1e20])
+def test_nothing_is_read_beside_the_room_or_before_it_is_written(
+    far: float,
+    reflects: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def nothing(like: Tensor, rows: int, columns: int) -> Tensor:
+        return torch.full((torch.get_num_threads() + 2, rows + 2, columns + 2, 4), torch.nan)
+
+    monkeypatch.setattr(warp, "_room", nothing)
+    images = random(2, 3, 7, 9)
+    affine = torch.tensor([[[1.0, 0, far], [0, 1, far]], [[1.0, 0.1, -far], [0, 1, -far]]])
+    result = sampled(images, affine, 7, 9, reflects=reflects)
+    assert bool(result.isfinite().all())
+    assert bool(gathered(result, affine, (7, 9), reflects=reflects).isfinite().all())
 
 
 @needs_compiler

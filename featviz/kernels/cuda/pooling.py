@@ -80,7 +80,8 @@ def _pool(
     top = (pixel // out_columns) * DOWN - ABOVE
     left = (pixel % out_columns) * RIGHT - LEFT
     best = tl.full((TALL, WIDE), float("-inf"), maps.dtype.element_ty)
-    place = tl.zeros((TALL, WIDE), tl.int32)
+    first = tl.maximum(-top, 0) * WIDTH + tl.maximum(-left, 0)  # inside
+    place = tl.zeros((TALL, WIDE), tl.int32) + first
     for row in tl.static_range(HEIGHT):
         for column in tl.static_range(WIDTH):
             y, x = top + row, left + column
