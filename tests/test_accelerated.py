@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import timm
@@ -162,7 +163,7 @@ def everything() -> Network:
 def test_a_stems_gradient_is_torchs(kernel: int, padding: tuple[int, int]) -> None:
     weight, bias = noise(5, 3, kernel, kernel, seed=1), noise(5, seed=2)
     mine = Convolution(weight, bias, (2, 2), padding, (1, 1), 1)
-    assert mine._folded(16, 12) is not None
+    assert mine._way_back(noise(2, 3, 16, 12)) is not None
     for rows, columns in ((16, 12), (15, 13)):
         images = noise(2, 3, rows, columns)
         expected = lambda seen: functional.conv2d(seen, weight, bias, 2, padding)  # noqa: E731
@@ -398,5 +399,7 @@ def test_convolutions_that_differ_in_anything_are_not_alike() -> None:
         Convolution(weight, bias, (2, 1), (1, 1), (1, 1), 1),
         Convolution(weight, bias, (1, 1), (1, 0), (1, 1), 1),
         Convolution(weight, bias, (1, 1), (1, 1), (1, 1), 1, until_held=(3,)),
+        Convolution(weight, bias, (1, 1), (1, 1), (1, 1), 1, bounds=(0.0, 6.0)),
+        replace(own, shared=own),
     ]
     assert not any(own.is_like(each) for each in others)

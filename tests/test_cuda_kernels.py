@@ -15,10 +15,8 @@ from kerneling import DEVICE, LAST, gradient_of, random
 from featviz.engine import convolution, stem
 from featviz.engine.convolution import Convolution
 from featviz.engine.redirect import redirected
-from featviz.kernels.cuda.depthwise import convolved, convolved_gradient
-from featviz.kernels.cuda.pairs import paired
+from featviz.kernels.cuda.pairs import paired, unpaired
 from featviz.kernels.cuda.rectifier import rectified_gradient, rectify_
-from featviz.kernels.layout import Window
 
 pytestmark = pytest.mark.gpu
 
@@ -103,38 +101,14 @@ def test_pairs_of_pixels_are_pixel_shuffles() -> None:
     assert result.is_contiguous(memory_format=LAST)
 
 
-@pytest.mark.parametrize(
-    ("size", "stride", "padding"),
-    [
-        ((3, 3), (1, 1), (1, 1)),
-        ((5, 5), (2, 2), (2, 2)),
-        ((4, 3), (2, 2), (1, 2)),
-        ((2, 3), (1, 2), (0, 1)),
-        ((1, 2), (3, 3), (0, 0)),
-    ],
-)
-@pytest.mark.parametrize("has_bias", [False, True])
-def test_channels_are_convolved_with_their_own_kernels_as_torch_does(
-    size: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    has_bias: bool,  # noqa: FBT001
-) -> None:
-    maps = random(2, 70, 9, 12).contiguous(memory_format=LAST)
-    weight, bias = random(70, 1, *size, seed=1), random(70, seed=2) if has_bias else None
-    own, window = weight.flatten(1).T.contiguous(), Window(size, stride, padding)
-
-    def work(each: Tensor) -> Tensor:
-        shift = None if bias is None else bias.double()
-        return functional.conv2d(each, weight.double(), shift, stride, padding, groups=70)
-
-    expected = work(maps.double())
-    shape = window.output_size(9, 12)
-    assert shape == tuple(expected.shape[2:])
-    assert torch.allclose(convolved(maps, own, bias, window, shape).double(), expected, atol=1e-5)
-    coming = random(*expected.shape, seed=3)
-    found = convolved_gradient(coming, own, window, (9, 12))
-    assert torch.allclose(found.double(), gradient_of(work, maps, coming), atol=1e-5)
+def test_blocks_are_pixel_shuffles() -> None:
+    values = random(2, 3, 6, 10)
+    whole = functional.pad(functional.pixel_unshuffle(values, 2), (2, 3, 1, 0, 0, 4))
+    back = unpaired(whole, 3, 2, (1, 2), (6, 10))
+    assert torch.equal(back, values)
+    assert back.is_contiguous(memory_format=LAST)
+    blocks = functional.pad(functional.pixel_unshuffle(values[:, :, :4, :8], 4), (1, 1, 1, 0))
+    assert torch.equal(unpaired(blocks, 3, 4, (1, 1), (4, 8)), values[:, :, :4, :8])
 
 
 @pytest.fixture
@@ -142,8 +116,9 @@ def _as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is chosen on CUDA in half precision, on any device, for float32 as well."""
     for module in (convolution, stem):
         monkeypatch.setattr(module, "usable", lambda values: values.dtype != torch.float64)
+    monkeypatch.setattr(convolution, "runs_on", lambda _: False)
     monkeypatch.setattr(
-        stem, "kernels", lambda name, _: import_module(f"featviz.kernels.cuda.{name}")
+        convolution, "kernels", lambda name, _: import_module(f"featviz.kernels.cuda.{name}")
     )
     monkeypatch.setattr(Convolution, "_is_half", property(lambda _: True))
 
@@ -182,8 +157,11 @@ def test_convolutions_by_other_ways_are_torchs(
 def test_a_bias_that_a_rectifier_adds_is_the_same_to_the_bit(dtype: torch.dtype) -> None:
     weight, bias = random(40, 1, 4, 4, seed=1).to(dtype), random(40, seed=2).to(dtype)
     own = Convolution(weight, bias, (2, 2), (1, 1), (1, 1), 40).laid_out()
+    sharing = own.sharing((-torch.inf, torch.inf), (0, 1))
+    assert sharing is not None
+    assert sharing.shared is not None
     maps = random(2, 40, 8, 10).to(dtype).contiguous(memory_format=LAST)
-    expected, found = own(maps), own.without_bias(maps)
+    expected, found = own(maps), sharing.shared(maps)
     rectify_(found, bias, (-torch.inf, torch.inf))
     assert torch.equal(found, expected)
 

@@ -18,21 +18,27 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 import featviz
+from featviz.engine.accelerated import accelerated
 from featviz.engine.ascent import is_finite_by_row
 from featviz.engine.batch import shown_to
 from featviz.engine.convolution import Convolution
 from featviz.engine.execution import execution
-from featviz.engine.operations import MaxPool
+from featviz.engine.operations import MaxPool, Rectifier
+from featviz.engine.recipe import default_recipe
+from featviz.engine.slots import optimize_batch
+from featviz.engine.stem import Scattered
 from featviz.errors import NotAvailable
 from featviz.image.fourier import is_decoded
 from featviz.image.parameterizations import Fourier, Pixel
 from featviz.image.transforms import Crop, Jitter, Member, Noise, Pad, Rotate, Scale, Stack
 from featviz.image.warp import Colors, Fill, Reflect, is_colored, resample, rotation, translation
 from featviz.kernels import host, kernels
-from featviz.kernels.host import library, warp
+from featviz.kernels.host import depthwise, library, stem, warp
 from featviz.kernels.host.response import normalized
 from featviz.kernels.host.warp import gathered, sampled
 from featviz.kernels.host.winograd import convolved, entered
+from featviz.kernels.layout import Window
+from featviz.network.network import Network
 from featviz.network.preprocessing import Preprocessing
 
 needs_compiler = pytest.mark.skipif(
@@ -447,6 +453,137 @@ def test_few_products_are_chosen_where_they_pay(
     (back,) = torch.autograd.grad(result, images, coming)
     (true,) = torch.autograd.grad(expected, exact, coming.double())
     assert torch.allclose(back.double(), true, atol=1e-4)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "size"),
+    [
+        ((7, 7), (2, 2), (3, 3), (16, 140)),  # more of a row than is added up at once
+        ((3, 3), (1, 1), (1, 1), (9, 8)),
+        ((4, 4), (4, 4), (0, 0), (18, 8)),  # two rows that nothing reads
+        ((2, 3), (3, 4), (0, 1), (11, 14)),  # and rows and columns between
+        ((5, 1), (2, 1), (4, 0), (6, 5)),
+        ((1, 1), (1, 1), (0, 0), (3, 4)),
+    ],
+)
+@pytest.mark.parametrize("colors", [1, 3, 4])
+@pytest.mark.parametrize("threads", [1, 5])
+def test_the_gradient_of_a_convolution_of_few_colors_is_torchs(
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    size: tuple[int, int],
+    colors: int,
+    threads: int,
+) -> None:
+    weight = random(10, colors, *kernel, seed=1)
+    images = random(2, colors, *size, dtype=torch.float64).requires_grad_()
+    result = functional.conv2d(images, weight.double(), None, stride, padding)
+    wide = random(2, 16, *result.shape[2:], seed=2).contiguous(memory_format=LAST)
+    coming = wide[:, 3:13]
+    (expected,) = torch.autograd.grad(result, images, coming.double())
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        window = Window(kernel, stride, padding)
+        found = stem.gradient_at(coming, stem.packed(weight), window, colors, size)
+    finally:
+        torch.set_num_threads(before)
+    assert found.is_contiguous(memory_format=LAST)
+    assert torch.allclose(found.double(), expected, atol=1e-5 * float(expected.abs().max()))
+
+
+@needs_compiler
+@pytest.mark.parametrize("zeros", [(1, 0, 1, 0), (0, 2, 1, 1), (2, 0, 0, 0), (4, 0, 0, 0)])
+def test_rows_of_zeros_around_a_kernel_are_left_out(zeros: tuple[int, int, int, int]) -> None:
+    """(left, right, top, bottom), as far as the padding goes; a kernel of nothing else stays."""
+    weight = functional.pad(random(8, 3, 4, 4, seed=1), [-each for each in zeros])
+    weight = functional.pad(weight, zeros)
+    own = Convolution(weight, None, (2, 2), (1, 1), (1, 1), 1).laid_out()
+    images = random(2, 3, 10, 12).contiguous(memory_format=LAST).requires_grad_()
+    way_back = own._way_back(images)
+    assert isinstance(way_back, Scattered)
+    left = 4 - min(zeros[0], 1) - zeros[1] if weight.any() else 4
+    assert way_back.window.size[1] == left
+    exact = images.detach().double().requires_grad_()
+    coming = random(*own(images).shape, seed=2)
+    (found,) = torch.autograd.grad(own(images), images, coming)
+    expected = functional.conv2d(exact, weight.double(), None, 2, 1)
+    (true,) = torch.autograd.grad(expected, exact, coming.double())
+    assert torch.allclose(found.double(), true, atol=1e-4)
+
+
+@needs_compiler
+@pytest.mark.parametrize("channels", [5, 8, 40, 75])
+def test_a_depthwise_convolution_is_held_within_bounds(channels: int) -> None:
+    maps = random(2, channels, 6, 7).contiguous(memory_format=LAST)
+    maps[1, 2, 3, 3] = torch.nan
+    weight, bias = random(9, channels, seed=1), random(channels, seed=2)
+    window = Window((3, 3), (1, 1), (1, 1))
+    free = depthwise.convolved(maps, weight, bias, window, (6, 7))
+    held = depthwise.convolved(maps, weight, bias, window, (6, 7), (-0.5, 1.5))
+    assert torch.equal(held.nan_to_num(9), free.clamp(-0.5, 1.5).nan_to_num(9))
+    assert int(held.isnan().sum()) == 9
+
+
+@needs_compiler
+def test_a_place_of_zeros_is_not_read() -> None:
+    """With which a kernel takes in a padding: zero times infinity would be no number."""
+    maps = random(1, 16, 5, 5).contiguous(memory_format=LAST)
+    maps[0, :, 0, 0] = torch.inf
+    weight = random(9, 16, seed=1).abs()
+    weight[0] = 0
+    result = depthwise.convolved(maps, weight, None, Window((3, 3), (1, 1), (1, 1)), (5, 5))
+    assert not result.isnan().any()
+    assert bool(result[0, :, 0, 0].isinf().all())  # through the kernel's middle
+    assert not result[0, :, 1, 1].isinf().any()
+
+
+@needs_compiler
+def test_rows_of_the_stem_and_of_depthwise_convolutions_are_strangers_to_the_bit() -> None:
+    first = Convolution(random(16, 3, 3, 3, seed=1), None, (2, 2), (1, 1), (1, 1), 1).laid_out()
+    own = Convolution(random(16, 1, 5, 5, seed=2), None, (2, 2), (2, 2), (1, 1), 16).laid_out()
+    order = torch.tensor([4, 2, 0, 1, 3])
+    results = []
+    for maps in (random(5, 3, 18, 20), random(5, 3, 18, 20)[order]):
+        images = maps.contiguous(memory_format=LAST).requires_grad_()
+        result = own(first(images))
+        assert type(result.grad_fn).__name__ == "_DepthwiseBackward"
+        results.append((result, torch.autograd.grad(result.square().sum(), images)[0]))
+    (here, mine), (there, theirs) = results
+    assert torch.equal(here[order], there)
+    assert torch.equal(mine[order], theirs)
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return featviz.load()
+
+
+@needs_compiler
+def test_depthwise_convolutions_hold_their_results_for_rectifiers(network: Network) -> None:
+    plan = accelerated(network, 64, 64).rewrites.values()
+    held = [each.held for each in plan if isinstance(each, Rectifier) and each.held is not None]
+    assert len(held) == 16  # one a block
+    assert all(each.groups > 1 and each.shared is not None for each in held)
+    assert {each.shared.bounds for each in held if each.shared is not None} == {(0.0, 6.0)}
+
+
+@needs_compiler
+def test_what_is_read_before_a_rectifier_changes_no_mate(network: Network) -> None:
+    before = "blocks.1.0.conv_dw/pre"
+    plan = accelerated(network, 64, 64).rewrites.values()
+    held = {i for each in plan if isinstance(each, Convolution) for i in each.until_held}
+    assert network.operation(before, 64, 64) in held
+    mine, other = (
+        default_recipe(network, featviz.Channel(key, 1), steps=8, size=64)
+        for key in ("blocks.2", before)
+    )
+    alone, beside = optimize_batch(network, [mine, mine]), optimize_batch(network, [mine, other])
+    assert torch.equal(alone.course[:, 0], beside.course[:, 0])
+    assert torch.equal(alone.images[0], beside.images[0])
+    assert bool((beside.course[:, 1] < 0).any() | (beside.course[:, 1] > 0).any())
 
 
 @needs_compiler

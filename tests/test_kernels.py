@@ -12,7 +12,7 @@ from kerneling import DEVICE, LAST, gradient_of, random
 from torch import Tensor, nn
 from torch.nn import functional
 
-from featviz.engine.operations import MaxPool
+from featviz.engine.operations import MaxPool, _pooled_size
 from featviz.engine.recipe import Adam
 from featviz.image import fourier
 from featviz.image.color import RGB_FROM_DECORRELATED, rgb_from_decorrelated
@@ -63,7 +63,7 @@ def test_pooling_is_torchs(
     pool = MaxPool(size, stride, padding, is_ceil=is_ceil)
     work = lambda each: functional.max_pool2d(each, size, stride, padding, ceil_mode=is_ceil)  # noqa: E731
     expected = work(maps)
-    window, shape = Window(size, stride, padding), pool.output_size(11, 8)
+    window, shape = Window(size, stride, padding), _pooled_size(pool, 11, 8)
     result, places = room("pooling").pooled(maps, window, shape)
     assert torch.equal(result, expected)
     coming = random(*expected.shape, seed=1)
@@ -278,11 +278,42 @@ def test_maps_of_another_order_are_copied_and_slices_are_not() -> None:
     assert by_pixel(maps[..., 1:]).is_contiguous(memory_format=LAST)
 
 
-def test_blocks_are_pixel_shuffles(room: Room) -> None:
-    values = random(2, 3, 6, 10)
-    whole = functional.pad(functional.pixel_unshuffle(values, 2), (2, 3, 1, 0, 0, 4))
-    back = room("pairs").unpaired(whole, 3, 2, (1, 2), (6, 10))
-    assert torch.equal(back, values)
-    assert back.is_contiguous(memory_format=LAST)
-    blocks = functional.pad(functional.pixel_unshuffle(values[:, :, :4, :8], 4), (1, 1, 1, 0))
-    assert torch.equal(room("pairs").unpaired(blocks, 3, 4, (1, 1), (4, 8)), values[:, :, :4, :8])
+@pytest.mark.parametrize(
+    ("size", "stride", "padding"),
+    [
+        ((3, 3), (1, 1), (1, 1)),
+        ((5, 5), (2, 2), (2, 2)),
+        ((4, 3), (2, 2), (1, 2)),
+        ((2, 3), (1, 2), (0, 1)),
+        ((1, 2), (3, 3), (0, 0)),
+        ((4, 7), (1, 1), (1, 3)),
+        ((6, 6), (2, 2), (2, 2)),
+    ],
+)
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("is_slice", [False, True])
+def test_channels_are_convolved_with_their_own_kernels_as_torch_does(
+    room: Room,
+    size: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    has_bias: bool,  # noqa: FBT001
+    is_slice: bool,  # noqa: FBT001
+) -> None:
+    whole = random(2, 78, 9, 12).contiguous(memory_format=LAST)
+    maps = whole[:, 5:75] if is_slice else whole[:, :70].contiguous(memory_format=LAST)
+    weight, bias = random(70, 1, *size, seed=1), random(70, seed=2) if has_bias else None
+    own, window = weight.flatten(1).T.contiguous(), Window(size, stride, padding)
+
+    def work(each: Tensor) -> Tensor:
+        shift = None if bias is None else bias.double()
+        return functional.conv2d(each, weight.double(), shift, stride, padding, groups=70)
+
+    expected = work(maps.double())
+    shape = window.output_size(9, 12)
+    assert shape == tuple(expected.shape[2:])
+    result = room("depthwise").convolved(maps, own, bias, window, shape)
+    assert torch.allclose(result.double(), expected, atol=1e-5)
+    coming = random(*expected.shape, seed=3)
+    found = room("depthwise").convolved_gradient(coming, own, window, (9, 12))
+    assert torch.allclose(found.double(), gradient_of(work, maps, coming), atol=1e-5)

@@ -2,11 +2,11 @@
 
 A convolution takes in the normalization after it and the lopsided padding before it; rectifiers
 write in place and remember their result alone; local response normalization sums over channels as
-a convolution does. Pools remember a byte for each result where kernels run; on CUDA a rectifier
-adds the bias of the convolution before it. Convolutions that the device's library is slow with go
-other ways (see `featviz.engine.convolution`). What is replaced depends on the network and the
-picture size, never on what a batch wants, and what a batch reads on the way changes no bit of the
-rest, so that mates stay strangers.
+a convolution does. Pools remember a byte for each result where kernels run; a rectifier and the
+convolution before it share their work (see `Convolution.sharing`). Convolutions that the device's
+library is slow with go other ways (see `featviz.engine.convolution`). What is replaced depends on
+the network and the picture size, never on what a batch wants, and what a batch reads on the way
+changes no bit of the rest, so that mates stay strangers.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -80,15 +80,16 @@ class Accelerated:
         if rewrite is None:
             return values
         if isinstance(rewrite, Rectifier):
-            adds_bias = rewrite.held is not None and self._is_held(rewrite.held)
+            shares = rewrite.held is not None and self._is_held(rewrite.held)
             is_read = self.read is None or index in self.read
-            return rewrite(values, redirects, is_read=is_read, adds_bias=adds_bias)
-        if isinstance(rewrite, Convolution) and self._is_held(rewrite):
-            return rewrite.without_bias(values)
+            return rewrite(values, redirects, is_read=is_read, shares=shares)
+        if isinstance(rewrite, Convolution) and rewrite.shared and self._is_held(rewrite):
+            return rewrite.shared(values)
         return rewrite(values)
 
     def _is_held(self, convolution: Convolution) -> bool:
-        """Whether the rectifier after it adds its bias: nobody may read what lies between."""
+        """Whether it shares its work with the rectifier after it: nobody may read what lies
+        between."""
         if not convolution.until_held or self.read is None:
             return False
         return not any(index in self.read for index in convolution.until_held)
@@ -251,7 +252,7 @@ class _Finder:
         )
 
     def _holding(self, operation: Operation, found: Mapping[int, Rewrite]) -> dict[int, Rewrite]:
-        """A rectifier and the convolution before it whose bias it may add."""
+        """A rectifier and the convolution before it that may share their work."""
         rectifier = found[operation.index]
         if not (isinstance(rectifier, Rectifier) and rectifier.overwrites and operation.is_whole):
             return {}
@@ -260,9 +261,11 @@ class _Finder:
             between = [*self.operations[between[0]].inputs[:1], *between]
         convolution = found.get(between[0])
         is_alone = all(len(self.readers[index]) == 1 for index in between if index >= 0)
-        if not (isinstance(convolution, Convolution) and is_alone and convolution.has_kernel_bias):
+        if not (isinstance(convolution, Convolution) and is_alone):
             return {}
-        convolution = replace(convolution, until_held=tuple(between))
+        convolution = convolution.sharing((rectifier.low, rectifier.high), between)
+        if convolution is None:
+            return {}
         return {
             between[0]: convolution,
             operation.index: replace(rectifier, held=convolution),

@@ -4,6 +4,7 @@ No weight wants a gradient here, and statistics never change.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -13,13 +14,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from featviz.engine.once import once
-from featviz.engine.stem import Folded, Unfolded
+from featviz.engine.stem import Folded, Scattered, Unfolded
 from featviz.kernels import kernels
 from featviz.kernels.cuda import usable
+from featviz.kernels.host import runs_on
 from featviz.kernels.layout import MOST_PLACES, Window
 
 _FEW_CHANNELS = 4
 """Of a stem's input: colors."""
+_MOST_SCATTERED = 256
+"""Places of a stem's kernel."""
 _QUICK = ((3, 3), (5, 5))
 """Kernels for which cuDNN has a quick depthwise convolution, but no quick gradient."""
 _QUICK_OUTPUTS = 128
@@ -28,6 +32,8 @@ _MANY, _LEAST_TILES = 32, 16
 """Channels, and tiles of 4 x 4 pixels, from which on fewer products take less time."""
 _MOST_ADDED = 1
 """Rows or columns of zeros by which a kernel may grow to take in a padding."""
+
+Bounds = tuple[float, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +58,17 @@ class Convolution:
     padding: tuple[int, int]
     dilation: tuple[int, int]
     groups: int
+    bounds: Bounds | None = None
+    """What the result is held within, for a rectifier."""
     until_held: tuple[int, ...] = ()
-    """The operations from this one up to a rectifier that adds the bias where nobody reads them."""
+    """The operations from this one up to a rectifier; `shared` where nobody reads them."""
+    shared: "Convolution | None" = None
+    """What runs instead where it and the rectifier share their work."""
 
     def __call__(self, values: Tensor) -> Tensor:
         if values.ndim != 4:
             return self.plain(values)
-        if self._folded(*values.shape[2:]) is None:
+        if self._way_back(values) is None:
             return self.applied(values)
         result = _Stem.apply(values, self)
         assert isinstance(result, Tensor)
@@ -67,31 +77,40 @@ class Convolution:
     def is_like(self, other: "Convolution") -> bool:
         """Whether they are the same to the bit."""
         pairs = ((self.weight, other.weight), (self.bias, other.bias))
-        settings = ("stride", "padding", "dilation", "groups", "until_held")
+        settings = ("stride", "padding", "dilation", "groups", "bounds", "until_held")
+        mine, theirs = self.shared, other.shared
+        if mine is not theirs and (mine is None or theirs is None or not mine.is_like(theirs)):
+            return False
         return all(getattr(self, name) == getattr(other, name) for name in settings) and all(
             mine is theirs
             or (mine is not None and theirs is not None and torch.equal(mine, theirs))
             for mine, theirs in pairs
         )
 
-    @property
-    def has_kernel_bias(self) -> bool:
-        """Whether it has a bias that a rectifier's kernel could add."""
-        return self.bias is not None and usable(self.bias)
-
-    @cached_property
-    def without_bias(self) -> "Convolution":
-        """The convolution for a rectifier that adds the bias."""
-        return replace(self, bias=None)
+    def sharing(self, bounds: Bounds, operations: Sequence[int]) -> "Convolution | None":
+        """The same before a rectifier that the operations end in, if they can share their work: on
+        CUDA the rectifier's kernel adds the bias, on a CPU kernels hold their results themselves.
+        """
+        if self.bias is not None and usable(self.bias):
+            shared = replace(self, bias=None)
+        elif self._by_place is not None and runs_on(self.weight):
+            shared = replace(self, bounds=bounds)
+        else:
+            return None
+        return replace(self, until_held=tuple(operations), shared=shared)
 
     def applied(self, values: Tensor) -> Tensor:
         """The convolution as torch has it, by our own kernels where they are quicker."""
-        if usable(values):
-            way = _Depthwise if self._by_place is not None else _Wider if self._is_slow else None
-        else:
-            way = _FewProducts if self._has_few_products(values) else None
+        way = None
+        if self._by_place is not None:
+            way = _Depthwise if kernels("depthwise", values) is not None else None
+        elif usable(values):
+            way = _Wider if self._is_slow else None
+        elif self._has_few_products(values):
+            way = _FewProducts
         if way is None:
-            return self.plain(values)
+            result = self.plain(values)
+            return result if self.bounds is None else result.clamp(*self.bounds)
         result = way.apply(values, self)
         assert isinstance(result, Tensor)
         return result
@@ -153,18 +172,26 @@ class Convolution:
         weight = functional.pad(self.weight, (0, 0, 0, 0, 0, 0, 0, more))
         return replace(self, weight=weight, bias=bias).laid_out()
 
-    def _folded(self, rows: int, columns: int) -> Folded | None:
+    def _way_back(self, values: Tensor) -> Scattered | Folded | None:
         """For the first layer, whose gradient would be most of its time: on a CPU, and on CUDA in
-        half precision; for inputs of even size."""
-        is_stem = self.stride == (2, 2) and self.weight.shape[1] <= _FEW_CHANNELS
+        half precision for inputs of even size."""
         is_plain = self.groups == 1 and self.dilation == (1, 1)
-        if not (is_stem and is_plain and (self.weight.device.type == "cpu" or self._is_half)):
+        if self.weight.shape[1] > _FEW_CHANNELS or not is_plain:
             return None
-        if rows % 2 or columns % 2:
+        is_small = math.prod(self.weight.shape[2:]) <= _MOST_SCATTERED
+        if is_small and runs_on(values):
+            return self._scattered
+        rows, columns = values.shape[2:]
+        is_quick = self.weight.device.type == "cpu" or self._is_half
+        if self.stride != (2, 2) or rows % 2 or columns % 2 or not is_quick:
             return None
         if self._is_half and rows % 4 == 0 and columns % 4 == 0:
             return self._folded_by_four
         return self._folded_by_two
+
+    @cached_property
+    def _scattered(self) -> Scattered:
+        return Scattered.of(self.weight, self.stride, self.padding)
 
     @cached_property
     def _folded_by_two(self) -> Folded:
@@ -176,7 +203,7 @@ class Convolution:
 
     @cached_property
     def _unfolded(self) -> Unfolded | None:
-        """For the way there of a layer that has `_folded` for the way back."""
+        """For the way there of a layer that has `_way_back`."""
         return Unfolded.of(self.weight, self.bias, self.padding) if self._is_half else None
 
     @property
@@ -213,35 +240,37 @@ class Convolution:
 class _Stem(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, convolution: Convolution) -> Tensor:
-        ctx.convolution, ctx.size = convolution, values.shape[2:]
+        ctx.way_back, ctx.size = convolution._way_back(values), values.shape[2:]
         unfolded = convolution._unfolded
         return convolution.applied(values) if unfolded is None else unfolded(values)
 
     @staticmethod
     @once
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        folded = ctx.convolution._folded(*ctx.size)
-        return folded(gradients[0], *ctx.size), None
+        return ctx.way_back(gradients[0], *ctx.size), None
 
 
 class _Depthwise(torch.autograd.Function):
+    """Its gradient knows nothing of bounds: the rectifier that they are for has its own."""
+
     @staticmethod
     def forward(ctx: Any, values: Tensor, convolution: Convolution) -> Tensor:
-        from featviz.kernels.cuda.depthwise import convolved
-
+        ctx.depthwise = kernels("depthwise", values)
+        assert ctx.depthwise is not None
         ctx.convolution, ctx.size = convolution, values.shape[2:]
         own, window = convolution._by_place, convolution._window
-        if own is None or window.size in _QUICK:
+        if values.is_cuda and window.size in _QUICK:
             return convolution.plain(values)
-        return convolved(values, own, convolution.bias, window, window.output_size(*ctx.size))
+        size = window.output_size(*ctx.size)
+        held = {} if convolution.bounds is None else {"bounds": convolution.bounds}
+        return ctx.depthwise.convolved(values, own, convolution.bias, window, size, **held)
 
     @staticmethod
     @once
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        from featviz.kernels.cuda.depthwise import convolved_gradient
-
         weight, window = ctx.convolution._by_place, ctx.convolution._window
-        return convolved_gradient(gradients[0], weight, window, tuple(ctx.size)), None
+        gradient = ctx.depthwise.convolved_gradient(gradients[0], weight, window, tuple(ctx.size))
+        return gradient, None
 
 
 class _FewProducts(torch.autograd.Function):

@@ -5,7 +5,7 @@ Nothing in them but their input changes; that is what makes them cheaper.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -124,13 +124,15 @@ class MaxPool:
         assert isinstance(result, Tensor)
         return result
 
-    def output_size(self, rows: int, columns: int) -> tuple[int, int]:
-        """Rows and columns of the result, as torch has them."""
-        empty = torch.empty((1, rows, columns), device="meta")
-        pooled = functional.max_pool2d(
-            empty, self.size, self.stride, self.padding, ceil_mode=self.is_ceil
-        )
-        return pooled.shape[1], pooled.shape[2]
+
+@lru_cache(maxsize=64)
+def _pooled_size(pool: MaxPool, rows: int, columns: int) -> tuple[int, int]:
+    """Rows and columns of a pool's result, as torch has them."""
+    empty = torch.empty((1, rows, columns), device="meta")
+    pooled = functional.max_pool2d(
+        empty, pool.size, pool.stride, pool.padding, ceil_mode=pool.is_ceil
+    )
+    return pooled.shape[1], pooled.shape[2]
 
 
 class _MaxPooled(torch.autograd.Function):
@@ -140,7 +142,7 @@ class _MaxPooled(torch.autograd.Function):
         assert ctx.pooling is not None
         window = Window(pool.size, pool.stride, pool.padding)
         rows, columns = values.shape[2], values.shape[3]
-        result, places = ctx.pooling.pooled(values, window, pool.output_size(rows, columns))
+        result, places = ctx.pooling.pooled(values, window, _pooled_size(pool, rows, columns))
         ctx.save_for_backward(places)
         ctx.window, ctx.size = window, (rows, columns)
         return result
@@ -163,7 +165,7 @@ class Rectifier:
     has_own_gradient: bool = False
     """One convolution reads its result, whose gradient nobody else has, then."""
     held: Convolution | None = None
-    """The convolution before it, whose bias it may add: one pass over memory for two."""
+    """The convolution before it, with which it may share its work: one pass over memory for two."""
 
     def __call__(
         self,
@@ -171,16 +173,27 @@ class Rectifier:
         redirects: Flags | None = None,
         *,
         is_read: bool = True,
-        adds_bias: bool = False,
+        shares: bool = False,
     ) -> Tensor:
         """`redirects`: rows that get a redirected gradient where theirs is all zero. `is_read`:
-        someone outside the network may read the result."""
-        overwrites = self.overwrites, self.has_own_gradient and not is_read
-        bias = self.held.bias if adds_bias and self.held is not None else None
-        bounds = self.low, self.high
-        result = _Rectified.apply(values, bias, bounds, overwrites, redirects)
+        someone outside the network may read the result. `shares`: the values come from what `held`
+        shares with it."""
+        held = self.held if shares else None
+        is_held = held is not None and held.shared is not None and held.shared.bounds is not None
+        bias = held.bias if held is not None and not is_held else None
+        known = _Known(self.overwrites, self.has_own_gradient and not is_read, is_held)
+        result = _Rectified.apply(values, bias, (self.low, self.high), known, redirects)
         assert isinstance(result, Tensor)
         return result
+
+
+class _Known(NamedTuple):
+    """What is known of a rectifier's values and of their gradient."""
+
+    values_are_mine: bool
+    gradient_is_mine: bool
+    is_held: bool
+    """The values are within the bounds already."""
 
 
 class _Rectified(torch.autograd.Function):
@@ -192,19 +205,19 @@ class _Rectified(torch.autograd.Function):
         values: Tensor,
         bias: Tensor | None,
         bounds: tuple[float, float],
-        overwrites: tuple[bool, bool],
+        known: _Known,
         redirects: Flags | None,
     ) -> Tensor:
-        values_are_mine, ctx.gradient_is_mine = overwrites
+        ctx.gradient_is_mine = known.gradient_is_mine
         if bias is not None and is_by_pixel(values):
             from featviz.kernels.cuda.rectifier import rectify_
 
             rectify_(values, bias, bounds)
         elif bias is not None:
             values.add_(bias.view(1, -1, 1, 1)).clamp_(*bounds)
-        elif values_are_mine:
+        elif known.values_are_mine and not known.is_held:
             values.clamp_(*bounds)
-        is_mine = values_are_mine or bias is not None
+        is_mine = known.values_are_mine or bias is not None
         result = values if is_mine else values.clamp(*bounds)
         if is_mine:
             ctx.mark_dirty(values)

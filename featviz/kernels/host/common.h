@@ -15,6 +15,8 @@
 #define SHARED _Pragma("omp parallel for num_threads((int)threads) schedule(static)")
 #define SHARED_2 _Pragma("omp parallel for collapse(2) num_threads((int)threads) schedule(static)")
 
+#define ALL _Pragma("GCC unroll 8") /* short loops over what then stays in registers */
+
 typedef int64_t count;
 
 /* Vectors of the compiler's own kind (GCC, Clang): on every processor, one way to compute. */
