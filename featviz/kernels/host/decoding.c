@@ -37,7 +37,8 @@ INLINE spectrum spectrum_in(float *room, count rows, count columns) {
     count stride = (columns + 2 * WIDE - 1) / (2 * WIDE) * (2 * WIDE) + 2 * WIDE;
     count size = (kept + WIDE - 1) / WIDE * WIDE * stride;
     wave *lines = (wave *)(room + 2 * size);
-    return (spectrum){rows, columns, kept, stride, room, room + size, {lines, lines + longest + WIDE}};
+    return (spectrum){rows, columns, kept, stride,
+                      room, room + size, {lines, lines + longest + WIDE}};
 }
 
 /* The columns' transforms, doubled, rows 0 to rows / 2: two columns are one of complex numbers. */

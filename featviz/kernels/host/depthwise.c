@@ -3,8 +3,8 @@
 
 #include "common.h"
 
-#define MOST 81  /* places of a window: MOST_PLACES of layout.py */
-#define MANY 2   /* results, and vectors of their channels, that are made together */
+#define MOST 81 /* places of a window: MOST_PLACES of layout.py */
+#define MANY 2  /* results, and vectors of their channels, that are made together */
 #define BROAD 4
 
 /* Which value result `at` sees through a place of the window in one direction, or, on the way back,
@@ -20,7 +20,7 @@ INLINE int32_t seen(count at, count place, count stride, count padding, count le
 typedef struct {
     const float *bias;
     float low, high;
-    count from_step, to_step; /* from one result to the next, in what is summed and in what is made */
+    count from_step, to_step; /* between results, in what is summed and in what is made */
     count channels;
 } sum;
 

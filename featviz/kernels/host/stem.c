@@ -3,9 +3,9 @@
 
 #include "common.h"
 
-#define TALL 6     /* results whose products are made together */
-#define BROAD 2    /* vectors of a panel, see `packed` of stem.py */
-#define CHUNK 60   /* results of a row between adding up: their products stay in the cache */
+#define TALL 6   /* results whose products are made together */
+#define BROAD 2  /* vectors of a panel, see `packed` of stem.py */
+#define CHUNK 60 /* results of a row between adding up: their products stay in the cache */
 
 /* What `tall` results (`stride` apart) say of the places of one panel, summed over outputs. */
 INLINE void products(const float *restrict gradient, count stride, count outputs,

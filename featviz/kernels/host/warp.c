@@ -1,5 +1,5 @@
-/* Bilinear sampling of pictures where affine maps say, and its adjoint: planes are read and written,
- * the sampled pictures have the channels of a pixel side by side. */
+/* Bilinear sampling of pictures where affine maps say, and its adjoint: planes are read and
+   written, the sampled pictures have the channels of a pixel side by side. */
 
 #include "common.h"
 
@@ -198,8 +198,8 @@ INLINE void gather_few(const float *pixels, const float *affine, paint colors, f
     take_out(picture, planes, few);
 }
 
-/* Channels of pictures, LANES or fewer at a time; each thread has room for a framed picture. Only of
-   LANES channels or fewer there may be a scale, an offset and a reversed order. */
+/* Channels of pictures, LANES or fewer at a time; each thread has room for a framed picture. Only
+   of LANES channels or fewer there may be a scale, an offset and a reversed order. */
 #define BY_PICTURE(FEW, FROM, TO)                                                                \
     count plane = rows * columns, out = out_rows * out_columns * channels;                       \
     SHARED                                                                                       \

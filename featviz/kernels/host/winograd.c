@@ -60,7 +60,8 @@ KERNEL winograd_enter(const float *restrict maps, float *restrict planes, count 
                 for (int high = 0; high < SEEN; high++) {
                     floats row[SEEN];
                     enter(half[high], row);
-                    for (int wide = 0; wide < SEEN; wide++) store(to + (high * SEEN + wide) * plane + c, row[wide]);
+                    for (int wide = 0; wide < SEEN; wide++)
+                        store(to + (high * SEEN + wide) * plane + c, row[wide]);
                 }
             }
         }
@@ -90,7 +91,8 @@ KERNEL winograd_leave(const float *restrict planes, const float *restrict bias,
                 for (count high = 0; high < least(TILE, rows - top); high++) {
                     floats row[TILE];
                     leave(half[high], row);
-                    float *to = maps + ((image * rows + top + high) * columns + left) * channels + c;
+                    count pixel = (image * rows + top + high) * columns + left;
+                    float *to = maps + pixel * channels + c;
                     for (count wide = 0; wide < least(TILE, columns - left); wide++)
                         store(to + wide * channels, row[wide] + shift);
                 }
