@@ -267,3 +267,18 @@ def test_operations_with_overload_names_are_recorded() -> None:
         network(images)
     assert torch.equal(recorded["turn"], 3 * (1 - recorded["conv"]))
     assert torch.equal(recorded["conv"], part(network.to_input(images)))
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, ValueError])
+def test_an_interruption_while_torch_has_put_the_recorder_aside_is_one(
+    kind: type[BaseException],
+) -> None:
+    """As torch does around each of its functions that are written in Python."""
+
+    def interrupted() -> None:
+        torch.overrides._pop_mode()
+        raise kind
+
+    expected = kind if kind is KeyboardInterrupt else RuntimeError
+    with pytest.raises(expected), record(load("planted"), ["line"]):
+        interrupted()

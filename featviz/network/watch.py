@@ -8,7 +8,7 @@ torch's attention, one function to it, is opened: its linear layers are operatio
 
 from abc import abstractmethod
 from collections.abc import Callable
-from types import FunctionType
+from types import FunctionType, TracebackType
 from typing import Any
 
 from torch import Tensor
@@ -39,6 +39,20 @@ class Watch(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.count = 0
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leaves the context; an interruption may come while torch has put it aside for a moment,
+        and is told as what it is then."""
+        try:
+            super().__exit__(kind, error, trace)
+        except RuntimeError:  # there is no mode to leave
+            if not isinstance(error, KeyboardInterrupt):
+                raise
 
     def __torch_function__(
         self,
