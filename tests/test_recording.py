@@ -87,13 +87,13 @@ def operations_of(prefix: Prefix, shown: Tensor) -> int:
 
 def test_nothing_runs_behind_the_last_read_point(everything: Network) -> None:
     """Lucent runs 57 convolutions of which a mixed3a objective needs 9."""
-    shown = everything.to_input(pictures(1))
+    shown, prefix = everything.to_input(pictures(1)), prefix_of(everything, "second/pre")
     called: list[str] = []
     hooks = [
         module.register_forward_pre_hook(lambda *_, name=name: called.append(name))
         for name, module in everything.module.named_children()
     ]
-    prefix_of(everything, "second/pre")(shown)
+    prefix(shown)
     for hook in hooks:
         hook.remove()
     assert called == ["first", "relu", "second", "norm"]
