@@ -386,6 +386,9 @@ def test_plans_for_several_sizes_share_their_convolutions() -> None:
     ]
     assert shared
     assert all(mine is theirs for mine, theirs in shared)
+    held = [each.held for plan in plans for each in plan.values() if isinstance(each, Rectifier)]
+    kept = {id(each) for plan in plans for each in plan.values()}
+    assert {id(each) for each in held if each is not None} <= kept
 
 
 def test_convolutions_that_differ_in_anything_are_not_alike() -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from networks import network_of
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
@@ -40,6 +41,7 @@ from featviz.kernels.host.winograd import convolved, entered
 from featviz.kernels.layout import Window
 from featviz.network.network import Network
 from featviz.network.preprocessing import Preprocessing
+from featviz.network.recording import Prefix
 
 needs_compiler = pytest.mark.skipif(
     host.loaded() is None, reason="the machine has no C compiler that makes the kernels"
@@ -568,6 +570,74 @@ def test_depthwise_convolutions_hold_their_results_for_rectifiers(network: Netwo
     assert len(held) == 16  # one a block
     assert all(each.groups > 1 and each.shared is not None for each in held)
     assert {each.shared.bounds for each in held if each.shared is not None} == {(0.0, 6.0)}
+
+
+@needs_compiler
+def test_plans_for_several_sizes_hold_the_same_convolutions(network: Network) -> None:
+    plans = [accelerated(network, side, side).rewrites for side in (64, 128)]
+    held = [
+        [each.held for each in plan.values() if isinstance(each, Rectifier) and each.held]
+        for plan in plans
+    ]
+    assert held[0]
+    assert all(mine is theirs for mine, theirs in zip(*held, strict=True))
+    convolutions = {id(each) for each in plans[1].values()}
+    assert all(id(each) in convolutions for each in held[1])
+
+
+class Narrow(nn.Module):
+    """A depthwise convolution below every bound, and one that gets its maps one by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.own = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.last = nn.Conv2d(8, 4, 1)
+        self.own.bias = nn.Parameter(torch.full((8,), -9.0))
+        nn.init.uniform_(self.own.weight, 0.1, 0.3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.last(functional.relu6(self.own(self.first(images))))
+
+
+@needs_compiler
+@pytest.mark.parametrize("is_autocast", [False, True])
+def test_redirected_gradients_pass_what_is_held(*, is_autocast: bool) -> None:
+    torch.manual_seed(0)
+    network = network_of(Narrow(), rows=12, columns=12, dtype=torch.float32)
+    plan = accelerated(network, 12, 12)
+    assert any(isinstance(each, Rectifier) and each.held for each in plan.rewrites.values())
+    prefix = Prefix(network, ["last"], rows=12, columns=12)
+    rows = torch.tensor([True, False])
+    plan = plan.redirecting(rows).reading(prefix.wanted.operations)
+    images = random(2, 3, 12, 12).contiguous(memory_format=LAST).requires_grad_()
+    with torch.autocast("cpu", enabled=is_autocast):
+        (said,) = prefix(images, substitute=plan).values()
+    (found,) = torch.autograd.grad(said.float().sum(), images)
+    assert found.flatten(1).any(dim=1).tolist() == [True, False]
+
+
+@needs_compiler
+def test_a_map_without_a_batch_is_not_taken_for_held() -> None:
+    weight = random(4, 1, 3, 3, seed=1)
+    own = Convolution(weight, None, (1, 1), (1, 1), (1, 1), 4).sharing((0.0, 6.0), (0, 1))
+    assert own is not None
+    assert own.can_share(random(1, 4, 8, 8))
+    assert not own.can_share(random(4, 8, 8))
+
+
+@needs_compiler
+def test_the_gradient_of_an_empty_batch_is_empty() -> None:
+    own = Convolution(random(4, 3, 3, 3), None, (1, 1), (1, 1), (1, 1), 1)
+    images = torch.zeros(0, 3, 8, 8, requires_grad=True)
+    assert torch.autograd.grad(own(images).sum(), images)[0].shape == (0, 3, 8, 8)
+
+
+@needs_compiler
+def test_a_tall_kernel_of_few_colors_is_torchs() -> None:
+    """The kernel in C keeps as many rows of the pictures as it is tall."""
+    own = Convolution(random(8, 3, 256, 1), None, (64, 1), (0, 0), (1, 1), 1)
+    assert own._way_back(random(1, 3, 256, 8)) is None
 
 
 @needs_compiler

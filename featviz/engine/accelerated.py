@@ -80,17 +80,18 @@ class Accelerated:
         if rewrite is None:
             return values
         if isinstance(rewrite, Rectifier):
-            shares = rewrite.held is not None and self._is_held(rewrite.held)
+            shares = rewrite.held is not None and self._is_shared(rewrite.held, values)
             is_read = self.read is None or index in self.read
             return rewrite(values, redirects, is_read=is_read, shares=shares)
-        if isinstance(rewrite, Convolution) and rewrite.shared and self._is_held(rewrite):
+        if isinstance(rewrite, Convolution) and self._is_shared(rewrite, values):
+            assert rewrite.shared is not None
             return rewrite.shared(values)
         return rewrite(values)
 
-    def _is_held(self, convolution: Convolution) -> bool:
+    def _is_shared(self, convolution: Convolution, values: Tensor) -> bool:
         """Whether it shares its work with the rectifier after it: nobody may read what lies
         between."""
-        if not convolution.until_held or self.read is None:
+        if self.read is None or not convolution.can_share(values):
             return False
         return not any(index in self.read for index in convolution.until_held)
 
@@ -128,6 +129,12 @@ def _sharing(
             theirs = other.rewrites.get(key)
             if isinstance(mine, Convolution) and isinstance(theirs, Convolution):
                 shared[key] = theirs if theirs.is_like(mine) else mine
+    kept = {id(rewrites[key]): each for key, each in shared.items()}
+    for key, mine in shared.items():
+        if isinstance(mine, Rectifier) and mine.held is not None:
+            held = kept[id(mine.held)]
+            assert isinstance(held, Convolution)
+            shared[key] = replace(mine, held=held)
     return shared
 
 

@@ -22,8 +22,8 @@ from featviz.kernels.layout import MOST_PLACES, Window
 
 _FEW_CHANNELS = 4
 """Of a stem's input: colors."""
-_MOST_SCATTERED = 256
-"""Places of a stem's kernel."""
+_LARGEST_SCATTERED = 16
+"""Rows and columns of a stem's kernel, which the kernel keeps as many rows of the pictures for."""
 _QUICK = ((3, 3), (5, 5))
 """Kernels for which cuDNN has a quick depthwise convolution, but no quick gradient."""
 _QUICK_OUTPUTS = 128
@@ -99,6 +99,12 @@ class Convolution:
             return None
         return replace(self, until_held=tuple(operations), shared=shared)
 
+    def can_share(self, values: Tensor) -> bool:
+        """Whether `shared` and the rectifier do their parts of maps such as these: those that it
+        reads, or its result."""
+        is_held = self.shared is not None and self.shared.bounds is not None
+        return self.shared is not None and (not is_held or (values.ndim == 4 and runs_on(values)))
+
     def applied(self, values: Tensor) -> Tensor:
         """The convolution as torch has it, by our own kernels where they are quicker."""
         way = None
@@ -109,8 +115,7 @@ class Convolution:
         elif self._has_few_products(values):
             way = _FewProducts
         if way is None:
-            result = self.plain(values)
-            return result if self.bounds is None else result.clamp(*self.bounds)
+            return self.plain(values)
         result = way.apply(values, self)
         assert isinstance(result, Tensor)
         return result
@@ -173,13 +178,12 @@ class Convolution:
         return replace(self, weight=weight, bias=bias).laid_out()
 
     def _way_back(self, values: Tensor) -> Scattered | Folded | None:
-        """For the first layer, whose gradient would be most of its time: on a CPU, and on CUDA in
-        half precision for inputs of even size."""
+        """For few channels, as a first layer has, whose gradient would be most of its time: on a
+        CPU, and on CUDA in half precision for inputs of even size."""
         is_plain = self.groups == 1 and self.dilation == (1, 1)
         if self.weight.shape[1] > _FEW_CHANNELS or not is_plain:
             return None
-        is_small = math.prod(self.weight.shape[2:]) <= _MOST_SCATTERED
-        if is_small and runs_on(values):
+        if max(self.weight.shape[2:]) <= _LARGEST_SCATTERED and runs_on(values):
             return self._scattered
         rows, columns = values.shape[2:]
         is_quick = self.weight.device.type == "cpu" or self._is_half

@@ -208,6 +208,7 @@ class _Rectified(torch.autograd.Function):
         known: _Known,
         redirects: Flags | None,
     ) -> Tensor:
+        assert known.values_are_mine or not known.is_held
         ctx.gradient_is_mine = known.gradient_is_mine
         if bias is not None and is_by_pixel(values):
             from featviz.kernels.cuda.rectifier import rectify_

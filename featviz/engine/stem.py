@@ -1,5 +1,6 @@
-"""The first layer of a network, a convolution of a few colors of stride 2, as convolutions that
-are quick: the way there on blocks of pixels, the way back making blocks of them."""
+"""The first layer of a network, a convolution of a few colors, by ways that are quick: the way
+there on blocks of pixels, the way back making blocks of them, or all places of its kernel at once.
+"""
 
 from dataclasses import dataclass
 from itertools import product

@@ -32,7 +32,7 @@ INLINE void sums(sum s, const float *from, const count *far, const float *const 
     ALL for (int k = 0; k < many; k++)
         ALL for (int v = 0; v < wide; v++) {
             float *next = to + c + (k + many) * s.to_step + v * WIDE;
-            if (v % 2 == 0) __builtin_prefetch(next, 1); /* or it waits for memory it overwrites */
+            if (v % 2 == 0) __builtin_prefetch(next, 1); /* two vectors are a line of the cache */
             total[k][v] = s.bias ? load_few(s.bias + c + v * WIDE, few) : whole(0);
         }
     for (count tap = 0; tap < taps; tap++) {
@@ -61,7 +61,8 @@ INLINE void all_sums(sum s, const float *from, const count *far, const float *co
 }
 
 /* Sums over windows, there or back, held within bounds. `weight` is (place, channel). Strides are
-   those of `maps`; results are dense. Places whose weights are all zero are left out. */
+   those of `maps`; results are dense. Places whose weights are all zero, with which a kernel takes in
+   a padding, are left out. */
 KERNEL depthwise(const float *restrict maps, const float *restrict weight,
                  const float *restrict bias, float *restrict result, float low, float high,
                  count height, count width, count down, count right, count above, count left,

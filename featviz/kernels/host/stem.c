@@ -65,6 +65,7 @@ KERNEL stem_gradient(const float *restrict gradient, const float *restrict panel
                      count out_columns, count image_stride, count stride, count width,
                      count height, count length, count down, count apart, count above, count before,
                      count rows, count row_length, count threads) {
+    if (!batch) return;
     count strips = (threads + batch - 1) / batch, tall = (rows + strips - 1) / strips;
     count room = before + row_length + out_columns * apart + width;
     SHARED_2
