@@ -613,6 +613,8 @@ def test_redirected_gradients_pass_what_is_held(*, is_autocast: bool) -> None:
     images = random(2, 3, 12, 12).contiguous(memory_format=LAST).requires_grad_()
     with torch.autocast("cpu", enabled=is_autocast):
         (said,) = prefix(images, substitute=plan).values()
+        (plain,) = prefix(images).values()
+    assert torch.allclose(said, plain, atol=1e-5)
     (found,) = torch.autograd.grad(said.float().sum(), images)
     assert found.flatten(1).any(dim=1).tolist() == [True, False]
 
@@ -653,7 +655,12 @@ def test_what_is_read_before_a_rectifier_changes_no_mate(network: Network) -> No
     alone, beside = optimize_batch(network, [mine, mine]), optimize_batch(network, [mine, other])
     assert torch.equal(alone.course[:, 0], beside.course[:, 0])
     assert torch.equal(alone.images[0], beside.images[0])
-    assert bool((beside.course[:, 1] < 0).any() | (beside.course[:, 1] > 0).any())
+    prefix = Prefix(network, [before, "blocks.2"], rows=64, columns=64)
+    fast = accelerated(network, 64, 64).reading(prefix.wanted.operations)
+    images = random(1, 3, 64, 64).contiguous(memory_format=LAST)
+    said, plain = prefix(images, substitute=fast)[before], prefix(images)[before]
+    assert torch.allclose(said, plain, atol=1e-4 * float(plain.abs().max()))
+    assert float(plain.min()) < 0
 
 
 @needs_compiler

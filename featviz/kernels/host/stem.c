@@ -90,7 +90,7 @@ KERNEL stem_gradient(const float *restrict gradient, const float *restrict panel
                     all_products(from, stride, outputs, panels, lines, width, few);
                     for (count y = 0; y < height; y++) {
                         count row = top + y;
-                        if (row < done || row >= end) continue;
+                        if (row < done) continue;
                         add(lines + y * length, sums[row % height] + x * apart, few, width, length,
                             apart);
                     }
