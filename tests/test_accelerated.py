@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from featviz.engine.accelerated import accelerated
-from featviz.engine.convolution import Convolution, Normalization, _Wider
+from featviz.engine.convolution import Beside, Convolution, Normalization, _Wider
 from featviz.engine.objectives import Channel
 from featviz.engine.operations import Rectifier, ResponseNormalization
 from featviz.engine.recipe import default_recipe
@@ -386,9 +386,6 @@ def test_plans_for_several_sizes_share_their_convolutions() -> None:
     ]
     assert shared
     assert all(mine is theirs for mine, theirs in shared)
-    held = [each.held for plan in plans for each in plan.values() if isinstance(each, Rectifier)]
-    kept = {id(each) for plan in plans for each in plan.values()}
-    assert {id(each) for each in held if each is not None} <= kept
 
 
 def test_convolutions_that_differ_in_anything_are_not_alike() -> None:
@@ -401,8 +398,7 @@ def test_convolutions_that_differ_in_anything_are_not_alike() -> None:
         Convolution(weight, bias + 1, (1, 1), (1, 1), (1, 1), 1),
         Convolution(weight, bias, (2, 1), (1, 1), (1, 1), 1),
         Convolution(weight, bias, (1, 1), (1, 0), (1, 1), 1),
-        Convolution(weight, bias, (1, 1), (1, 1), (1, 1), 1, until_held=(3,)),
-        Convolution(weight, bias, (1, 1), (1, 1), (1, 1), 1, bounds=(0.0, 6.0)),
-        replace(own, shared=own),
+        replace(own, held=Beside((0.0, 6.0), (3,))),
+        replace(own, within=Beside((0.0, 6.0), (3,))),
     ]
     assert not any(own.is_like(each) for each in others)

@@ -1,7 +1,6 @@
 """Triton's kernels that C has no counterpart of, and what is chosen for CUDA, against torch's own
 operations; on CUDA or in Triton's interpreter."""
 
-from importlib import import_module
 
 import pytest
 import torch
@@ -117,9 +116,6 @@ def _as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (convolution, stem):
         monkeypatch.setattr(module, "usable", lambda values: values.dtype != torch.float64)
     monkeypatch.setattr(convolution, "runs_on", lambda _: False)
-    monkeypatch.setattr(
-        convolution, "kernels", lambda name, _: import_module(f"featviz.kernels.cuda.{name}")
-    )
     monkeypatch.setattr(Convolution, "_is_half", property(lambda _: True))
 
 
@@ -157,11 +153,9 @@ def test_convolutions_by_other_ways_are_torchs(
 def test_a_bias_that_a_rectifier_adds_is_the_same_to_the_bit(dtype: torch.dtype) -> None:
     weight, bias = random(40, 1, 4, 4, seed=1).to(dtype), random(40, seed=2).to(dtype)
     own = Convolution(weight, bias, (2, 2), (1, 1), (1, 1), 40).laid_out()
-    sharing = own.sharing((-torch.inf, torch.inf), (0, 1))
-    assert sharing is not None
-    assert sharing.shared is not None
     maps = random(2, 40, 8, 10).to(dtype).contiguous(memory_format=LAST)
-    expected, found = own(maps), sharing.shared(maps)
+    assert own.can_hold(maps)
+    expected, found = own(maps), own(maps, holds=True)
     rectify_(found, bias, (-torch.inf, torch.inf))
     assert torch.equal(found, expected)
 

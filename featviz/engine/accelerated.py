@@ -18,8 +18,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from featviz.engine.convolution import Convolution, Normalization
-from featviz.engine.operations import MaxPool, Rectifier, ResponseNormalization
+from featviz.engine.convolution import Beside, Convolution, Normalization
+from featviz.engine.operations import Key, MaxPool, Rectifier, ResponseNormalization
 from featviz.engine.redirect import bounds_of, pictures_first, redirected
 from featviz.image.seeds import uniform
 from featviz.kernels import kernels
@@ -33,8 +33,6 @@ from featviz.shapes import Flags
 Rewrite = Convolution | Normalization | ResponseNormalization | Rectifier | MaxPool | None
 """What runs in place of an operation; None: nothing, its input is its result already."""
 
-_Key = tuple[int, str]
-"""An operation's index and name."""
 MOST_SIZES = 8
 """Picture sizes whose folded weights are kept, for each network."""
 FORGETFUL = frozenset({"conv2d", "batch_norm", "add", "linear"})
@@ -48,7 +46,7 @@ class Accelerated:
 
     def __init__(
         self,
-        rewrites: Mapping[_Key, Rewrite],
+        rewrites: Mapping[Key, Rewrite],
         pictures_first: frozenset[int],
         redirects: Flags | None = None,
         read: Collection[int] | None = None,
@@ -80,20 +78,40 @@ class Accelerated:
         if rewrite is None:
             return values
         if isinstance(rewrite, Rectifier):
-            shares = rewrite.held is not None and self._is_shared(rewrite.held, values)
-            is_read = self.read is None or index in self.read
-            return rewrite(values, redirects, is_read=is_read, shares=shares)
-        if isinstance(rewrite, Convolution) and self._is_shared(rewrite, values):
-            assert rewrite.shared is not None
-            return rewrite.shared(values)
+            before = self._convolution(rewrite.before)
+            after = self._convolution(rewrite.after)
+            return rewrite(
+                values,
+                redirects,
+                is_read=self.read is None or index in self.read,
+                before=before if before is not None and self._holds(before, values) else None,
+                is_passed=after is not None and self._passes(after, values),
+            )
+        if isinstance(rewrite, Convolution):
+            holds, passes = self._holds(rewrite, values), self._passes(rewrite, values)
+            return rewrite(values, holds=holds, passes=passes)
         return rewrite(values)
 
-    def _is_shared(self, convolution: Convolution, values: Tensor) -> bool:
-        """Whether it shares its work with the rectifier after it: nobody may read what lies
-        between."""
-        if self.read is None or not convolution.can_share(values):
+    def _convolution(self, key: Key | None) -> Convolution | None:
+        found = None if key is None else self.rewrites[key]
+        assert found is None or isinstance(found, Convolution)
+        return found
+
+    def _holds(self, convolution: Convolution, values: Tensor) -> bool:
+        """Whether it shares its work with the rectifier after it, of maps such as it has read, or
+        made."""
+        return self._is_private(convolution.held) and convolution.can_hold(values)
+
+    def _passes(self, convolution: Convolution, values: Tensor) -> bool:
+        """Whether it does the work of the rectifier before it on the way back."""
+        is_private = self._is_private(convolution.within) and self.redirects is None
+        return is_private and convolution.can_pass(values)
+
+    def _is_private(self, rectifier: Beside | None) -> bool:
+        """Whether nobody reads what lies between a convolution and a rectifier."""
+        if rectifier is None or self.read is None:
             return False
-        return not any(index in self.read for index in convolution.until_held)
+        return not any(index in self.read for index in rectifier.between)
 
 
 def accelerated(network: Network, rows: int, columns: int) -> Accelerated:
@@ -118,9 +136,7 @@ def accelerated(network: Network, rows: int, columns: int) -> Accelerated:
     return sizes[rows, columns]
 
 
-def _sharing(
-    rewrites: Mapping[_Key, Rewrite], others: Iterable[Accelerated]
-) -> dict[_Key, Rewrite]:
+def _sharing(rewrites: Mapping[Key, Rewrite], others: Iterable[Accelerated]) -> dict[Key, Rewrite]:
     """The same, with the convolutions of plans for other sizes where they are alike: weights, and
     what is made of them, are kept once."""
     shared = dict(rewrites)
@@ -129,12 +145,6 @@ def _sharing(
             theirs = other.rewrites.get(key)
             if isinstance(mine, Convolution) and isinstance(theirs, Convolution):
                 shared[key] = theirs if theirs.is_like(mine) else mine
-    kept = {id(rewrites[key]): each for key, each in shared.items()}
-    for key, mine in shared.items():
-        if isinstance(mine, Rectifier) and mine.held is not None:
-            held = kept[id(mine.held)]
-            assert isinstance(held, Convolution)
-            shared[key] = replace(mine, held=held)
     return shared
 
 
@@ -220,6 +230,7 @@ class _Finder:
                     del found[operation.index]
                 else:
                     found.update(self._holding(operation, found))
+                    found.update(self._passing(operation, found))
         return found
 
     def _convolution(self, operation: Operation, call: Convolution) -> dict[int, Rewrite]:
@@ -270,13 +281,34 @@ class _Finder:
         is_alone = all(len(self.readers[index]) == 1 for index in between if index >= 0)
         if not (isinstance(convolution, Convolution) and is_alone):
             return {}
-        convolution = convolution.sharing((rectifier.low, rectifier.high), between)
-        if convolution is None:
-            return {}
+        beside = Beside(rectifier.bounds, tuple(between))
         return {
-            between[0]: convolution,
-            operation.index: replace(rectifier, held=convolution),
+            between[0]: replace(convolution, held=beside),
+            operation.index: replace(rectifier, before=self._key(between[0])),
         }
+
+    def _passing(self, operation: Operation, found: Mapping[int, Rewrite]) -> dict[int, Rewrite]:
+        """A rectifier and the convolution that alone reads its result."""
+        rectifier = found[operation.index]
+        assert isinstance(rectifier, Rectifier)
+        if not rectifier.has_own_gradient:
+            return {}
+        between = [operation.index]
+        (reader,) = self.readers[operation.index]
+        while found.get(reader.index, rectifier) is None:
+            between.append(reader.index)
+            (reader,) = self.readers[reader.index]
+        convolution = found.get(reader.index)
+        if not isinstance(convolution, Convolution):
+            return {}
+        beside = Beside(rectifier.bounds, tuple(between))
+        return {
+            reader.index: replace(convolution, within=beside),
+            operation.index: replace(rectifier, after=self._key(reader.index)),
+        }
+
+    def _key(self, index: int) -> Key:
+        return index, self.operations[index].name
 
     def _only_reader(self, operation: Operation) -> Operation | None:
         """The one operation that reads another which nobody can address."""

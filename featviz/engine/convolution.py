@@ -4,25 +4,25 @@ No weight wants a gradient here, and statistics never change.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from featviz.engine.once import once
-from featviz.engine.stem import Folded, Scattered, Unfolded
-from featviz.kernels import kernels
+from featviz.engine.stem import Folded, Unfolded
+from featviz.engine.ways import Depthwise, Direct, FewProducts, First, Way, taken
 from featviz.kernels.cuda import usable
 from featviz.kernels.host import runs_on
+from featviz.kernels.host.rectifying import Bounds
 from featviz.kernels.layout import MOST_PLACES, Window
 
 _FEW_CHANNELS = 4
 """Of a stem's input: colors."""
-_LARGEST_SCATTERED = 16
+_LARGEST_FIRST = 16
 """Rows and columns of a stem's kernel, which the kernel keeps as many rows of the pictures for."""
 _QUICK = ((3, 3), (5, 5))
 """Kernels for which cuDNN has a quick depthwise convolution, but no quick gradient."""
@@ -33,7 +33,13 @@ _MANY, _LEAST_TILES = 32, 16
 _MOST_ADDED = 1
 """Rows or columns of zeros by which a kernel may grow to take in a padding."""
 
-Bounds = tuple[float, float]
+
+class Beside(NamedTuple):
+    """A rectifier beside a convolution."""
+
+    bounds: Bounds
+    between: tuple[int, ...]
+    """The operations whose results the two of them keep to themselves."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,17 +64,21 @@ class Convolution:
     padding: tuple[int, int]
     dilation: tuple[int, int]
     groups: int
-    bounds: Bounds | None = None
-    """What the result is held within, for a rectifier."""
-    until_held: tuple[int, ...] = ()
-    """The operations from this one up to a rectifier; `shared` where nobody reads them."""
-    shared: "Convolution | None" = None
-    """What runs instead where it and the rectifier share their work."""
+    held: Beside | None = None
+    """The rectifier after it, with which it may share its work."""
+    within: Beside | None = None
+    """The rectifier before it, whose result nobody else reads."""
 
-    def __call__(self, values: Tensor) -> Tensor:
-        if values.ndim != 4:
-            return self.plain(values)
-        if self._way_back(values) is None:
+    def __call__(self, values: Tensor, *, holds: bool = False, passes: bool = False) -> Tensor:
+        """`holds`: it does its part for the rectifier after it (`can_hold`); `passes`: the gradient
+        passes where the rectifier before it lets it (`can_pass`)."""
+        way = self._way(values)
+        if way is not None:
+            held, within = self.held if holds else None, self.within if passes else None
+            return taken(way, values, held and held.bounds, within and within.bounds)
+        if holds and self.bias is not None:
+            return self._without_bias(values)
+        if values.ndim != 4 or self._way_back(values) is None:
             return self.applied(values)
         result = _Stem.apply(values, self)
         assert isinstance(result, Tensor)
@@ -77,43 +87,68 @@ class Convolution:
     def is_like(self, other: "Convolution") -> bool:
         """Whether they are the same to the bit."""
         pairs = ((self.weight, other.weight), (self.bias, other.bias))
-        settings = ("stride", "padding", "dilation", "groups", "bounds", "until_held")
-        mine, theirs = self.shared, other.shared
-        if mine is not theirs and (mine is None or theirs is None or not mine.is_like(theirs)):
-            return False
+        settings = ("stride", "padding", "dilation", "groups", "held", "within")
         return all(getattr(self, name) == getattr(other, name) for name in settings) and all(
             mine is theirs
             or (mine is not None and theirs is not None and torch.equal(mine, theirs))
             for mine, theirs in pairs
         )
 
-    def sharing(self, bounds: Bounds, operations: Sequence[int]) -> "Convolution | None":
-        """The same before a rectifier that the operations end in, if they can share their work: on
-        CUDA the rectifier's kernel adds the bias, on a CPU kernels hold their results themselves.
-        """
+    def can_hold(self, values: Tensor) -> bool:
+        """Whether of maps such as these it makes a rectifier's work less: on a CPU its kernels hold
+        their results themselves, on CUDA the rectifier's kernel adds the bias."""
         if self.bias is not None and usable(self.bias):
-            shared = replace(self, bias=None)
-        elif self._by_place is not None and runs_on(self.weight):
-            shared = replace(self, bounds=bounds)
-        else:
-            return None
-        return replace(self, until_held=tuple(operations), shared=shared)
+            return True
+        return self._way(values) is not None
 
-    def can_share(self, values: Tensor) -> bool:
-        """Whether `shared` and the rectifier do their parts of maps such as these: those that it
-        reads, or its result."""
-        is_held = self.shared is not None and self.shared.bounds is not None
-        return self.shared is not None and (not is_held or (values.ndim == 4 and runs_on(values)))
+    def can_pass(self, values: Tensor) -> bool:
+        """Whether its gradient at maps such as these can be that of the rectifier before it."""
+        way = self._way(values)
+        return way is not None and not isinstance(way, First)
+
+    def _way(self, values: Tensor) -> Way | None:
+        """A CPU's way for maps such as these, or None where torch has its own."""
+        if values.ndim != 4 or not runs_on(values):
+            return None
+        if self._by_place is not None:
+            return self._depthwise
+        if self.groups > 1 or self.dilation != (1, 1):
+            return None
+        if self.weight.shape[1] <= _FEW_CHANNELS and max(self.weight.shape[2:]) <= _LARGEST_FIRST:
+            return self._first
+        if self._has_few_products(values):
+            return self._few_products
+        is_direct = self.stride == (1, 1) and all(
+            pad < size for pad, size in zip(self.padding, self.weight.shape[2:], strict=True)
+        )
+        return self._direct if is_direct else None
+
+    @cached_property
+    def _depthwise(self) -> Depthwise:
+        assert self._by_place is not None
+        return Depthwise(self._by_place, self.bias, self._window)
+
+    @cached_property
+    def _first(self) -> First:
+        return First.of(self.weight, self.bias, self._window)
+
+    @cached_property
+    def _few_products(self) -> FewProducts:
+        return FewProducts.of(self.weight, self.bias)
+
+    @cached_property
+    def _direct(self) -> Direct:
+        return Direct.of(self.weight, self.bias, self._window)
+
+    @cached_property
+    def _without_bias(self) -> "Convolution":
+        return replace(self, bias=None)
 
     def applied(self, values: Tensor) -> Tensor:
-        """The convolution as torch has it, by our own kernels where they are quicker."""
-        way = None
-        if self._by_place is not None:
-            way = _Depthwise if kernels("depthwise", values) is not None else None
-        elif usable(values):
-            way = _Wider if self._is_slow else None
-        elif self._has_few_products(values):
-            way = _FewProducts
+        """The convolution as torch has it, on CUDA by our own kernels where they are quicker."""
+        if not usable(values):
+            return self.plain(values)
+        way = _Depthwise if self._by_place is not None else _Wider if self._is_slow else None
         if way is None:
             return self.plain(values)
         result = way.apply(values, self)
@@ -150,8 +185,8 @@ class Convolution:
         return self._is_half and is_between and is_plain
 
     def _has_few_products(self, values: Tensor) -> bool:
-        """Whether kernels make it, on a CPU, of a quarter of the products, and maps are not so
-        small that most of them are in vain."""
+        """Whether a quarter of the products make it, and maps are not so small that most of them
+        are in vain."""
         outputs, inputs, *size = self.weight.shape
         settings = self.stride, self.padding, self.dilation, self.groups
         is_plain = tuple(size) == (3, 3) and settings == ((1, 1), (1, 1), (1, 1), 1)
@@ -159,15 +194,7 @@ class Convolution:
             return False
         images, _, rows, columns = values.shape
         tiles = -(-rows // 4) * -(-columns // 4)
-        is_filled = 2 * rows * columns >= 16 * tiles and images * tiles >= _LEAST_TILES
-        return is_filled and kernels("winograd", values) is not None
-
-    @cached_property
-    def entered(self) -> tuple[Tensor, Tensor]:
-        """The kernel for the way there and for the way back, for fewer products."""
-        from featviz.kernels.host.winograd import entered
-
-        return entered(self.weight), entered(self.weight.transpose(0, 1).flip(2, 3))
+        return 2 * rows * columns >= 16 * tiles and images * tiles >= _LEAST_TILES
 
     @cached_property
     def wider(self) -> "Convolution":
@@ -177,14 +204,12 @@ class Convolution:
         weight = functional.pad(self.weight, (0, 0, 0, 0, 0, 0, 0, more))
         return replace(self, weight=weight, bias=bias).laid_out()
 
-    def _way_back(self, values: Tensor) -> Scattered | Folded | None:
+    def _way_back(self, values: Tensor) -> Folded | None:
         """For few channels, as a first layer has, whose gradient would be most of its time: on a
-        CPU, and on CUDA in half precision for inputs of even size."""
+        CPU, and on CUDA in half precision, for a stride of 2 and inputs of even size."""
         is_plain = self.groups == 1 and self.dilation == (1, 1)
         if self.weight.shape[1] > _FEW_CHANNELS or not is_plain:
             return None
-        if max(self.weight.shape[2:]) <= _LARGEST_SCATTERED and runs_on(values):
-            return self._scattered
         rows, columns = values.shape[2:]
         is_quick = self.weight.device.type == "cpu" or self._is_half
         if self.stride != (2, 2) or rows % 2 or columns % 2 or not is_quick:
@@ -192,10 +217,6 @@ class Convolution:
         if self._is_half and rows % 4 == 0 and columns % 4 == 0:
             return self._folded_by_four
         return self._folded_by_two
-
-    @cached_property
-    def _scattered(self) -> Scattered:
-        return Scattered.of(self.weight, self.stride, self.padding)
 
     @cached_property
     def _folded_by_two(self) -> Folded:
@@ -255,42 +276,26 @@ class _Stem(torch.autograd.Function):
 
 
 class _Depthwise(torch.autograd.Function):
-    """Its gradient knows nothing of bounds: the rectifier that they are for has its own."""
+    """On CUDA; cuDNN has a quick way there for some kernels."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, convolution: Convolution) -> Tensor:
-        ctx.depthwise = kernels("depthwise", values)
-        assert ctx.depthwise is not None
+        from featviz.kernels.cuda.depthwise import convolved
+
         ctx.convolution, ctx.size = convolution, values.shape[2:]
         own, window = convolution._by_place, convolution._window
-        if values.is_cuda and window.size in _QUICK:
+        if window.size in _QUICK:
             return convolution.plain(values)
-        size = window.output_size(*ctx.size)
-        held = {} if convolution.bounds is None else {"bounds": convolution.bounds}
-        return ctx.depthwise.convolved(values, own, convolution.bias, window, size, **held)
+        assert own is not None
+        return convolved(values, own, convolution.bias, window, window.output_size(*ctx.size))
 
     @staticmethod
     @once
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        from featviz.kernels.cuda.depthwise import convolved_gradient
+
         weight, window = ctx.convolution._by_place, ctx.convolution._window
-        gradient = ctx.depthwise.convolved_gradient(gradients[0], weight, window, tuple(ctx.size))
-        return gradient, None
-
-
-class _FewProducts(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, convolution: Convolution) -> Tensor:
-        from featviz.kernels.host.winograd import convolved
-
-        ctx.convolution = convolution
-        return convolved(values, convolution.entered[0], convolution.bias)
-
-    @staticmethod
-    @once
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        from featviz.kernels.host.winograd import convolved
-
-        return convolved(gradients[0], ctx.convolution.entered[1], None), None
+        return convolved_gradient(gradients[0], weight, window, tuple(ctx.size)), None
 
 
 class _Wider(torch.autograd.Function):

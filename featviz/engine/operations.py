@@ -15,9 +15,12 @@ from featviz.engine.convolution import Convolution
 from featviz.engine.once import once
 from featviz.kernels import kernels
 from featviz.kernels.cuda import usable
+from featviz.kernels.host.rectifying import Bounds
 from featviz.kernels.layout import Window, is_by_pixel
 from featviz.shapes import Flags
 
+Key = tuple[int, str]
+"""An operation's index and name."""
 _SPARSE = 8
 """Of so many columns one is looked at first."""
 
@@ -164,8 +167,15 @@ class Rectifier:
     """Nothing else reads what it is given."""
     has_own_gradient: bool = False
     """One convolution reads its result, whose gradient nobody else has, then."""
-    held: Convolution | None = None
+    before: Key | None = None
     """The convolution before it, with which it may share its work: one pass over memory for two."""
+    after: Key | None = None
+    """The convolution that alone reads its result, and may do its work on the way back."""
+
+    @property
+    def bounds(self) -> Bounds:
+        """Of its results."""
+        return self.low, self.high
 
     def __call__(
         self,
@@ -173,16 +183,20 @@ class Rectifier:
         redirects: Flags | None = None,
         *,
         is_read: bool = True,
-        shares: bool = False,
+        before: Convolution | None = None,
+        is_passed: bool = False,
     ) -> Tensor:
         """`redirects`: rows that get a redirected gradient where theirs is all zero. `is_read`:
-        someone outside the network may read the result. `shares`: the values come from what `held`
-        shares with it."""
-        held = self.held if shares else None
-        is_held = held is not None and held.shared is not None and held.shared.bounds is not None
-        bias = held.bias if held is not None and not is_held else None
-        known = _Known(self.overwrites, self.has_own_gradient and not is_read, is_held)
-        result = _Rectified.apply(values, bias, (self.low, self.high), known, redirects)
+        someone outside the network may read the result. `before`: a convolution that has done its
+        part of the work. `is_passed`: the gradient is that at its own input already."""
+        bias = before.bias if before is not None and usable(values) else None
+        known = _Known(
+            values_are_mine=self.overwrites,
+            gradient_is_mine=self.has_own_gradient and not is_read,
+            is_held=before is not None and bias is None,
+            is_passed=is_passed,
+        )
+        result = _Rectified.apply(values, bias, self.bounds, known, redirects)
         assert isinstance(result, Tensor)
         return result
 
@@ -194,6 +208,7 @@ class _Known(NamedTuple):
     gradient_is_mine: bool
     is_held: bool
     """The values are within the bounds already."""
+    is_passed: bool
 
 
 class _Rectified(torch.autograd.Function):
@@ -204,12 +219,13 @@ class _Rectified(torch.autograd.Function):
         ctx: Any,
         values: Tensor,
         bias: Tensor | None,
-        bounds: tuple[float, float],
+        bounds: Bounds,
         known: _Known,
         redirects: Flags | None,
     ) -> Tensor:
         assert known.values_are_mine or not known.is_held
-        ctx.gradient_is_mine = known.gradient_is_mine
+        assert redirects is None or not known.is_passed
+        ctx.known = known
         if bias is not None and is_by_pixel(values):
             from featviz.kernels.cuda.rectifier import rectify_
 
@@ -222,23 +238,30 @@ class _Rectified(torch.autograd.Function):
         result = values if is_mine else values.clamp(*bounds)
         if is_mine:
             ctx.mark_dirty(values)
-        ctx.save_for_backward(result, redirects)
+        if not known.is_passed:
+            ctx.save_for_backward(result, redirects)
         ctx.bounds = bounds
         return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         (gradient,) = gradients
+        if ctx.known.is_passed:
+            return gradient, None, None, None, None
         result, redirects = ctx.saved_tensors
         low, high = ctx.bounds
         if usable(result) and result.ndim > 1:
             from featviz.kernels.cuda.rectifier import rectified_gradient
 
             return rectified_gradient(
-                *(gradient, result, ctx.bounds, redirects), overwrites=ctx.gradient_is_mine
+                *(gradient, result, ctx.bounds, redirects), overwrites=ctx.known.gradient_is_mine
             ), *(None, None, None, None)
         backward = torch.ops.aten.hardtanh_backward
-        if redirects is None and ctx.gradient_is_mine and gradient.stride() == result.stride():
+        if (
+            redirects is None
+            and ctx.known.gradient_is_mine
+            and gradient.stride() == result.stride()
+        ):
             true = backward.grad_input(gradient, result, low, high, grad_input=gradient)
             return true, None, None, None, None
         true = backward(gradient, result, low, high)

@@ -1,5 +1,5 @@
 """The first layer of a network, a convolution of a few colors, by ways that are quick: the way
-there on blocks of pixels, the way back making blocks of them, or all places of its kernel at once.
+there on blocks of pixels, the way back making blocks of them.
 """
 
 from dataclasses import dataclass
@@ -10,45 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from featviz.kernels.cuda import usable
-from featviz.kernels.layout import Window
 
 _EVEN, _WIDE = 8, 64
 """Channels come in such numbers where tensor cores take them, and where they are quick."""
-
-
-@dataclass(frozen=True, eq=False)
-class Scattered:
-    """The gradient of a convolution by the kernel that a CPU has for it, for any stride."""
-
-    panels: Tensor
-    colors: int
-    window: Window
-
-    @classmethod
-    def of(cls, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> "Scattered":
-        """Rows and columns of zeros at the ends, with which a kernel takes in a padding, are left
-        out."""
-        is_used = (weight != 0).flatten(0, 1).any(dim=0)
-        down, right = (
-            _used(is_used.any(dim=axis), pad) for axis, pad in zip((1, 0), padding, strict=True)
-        )
-        used = weight[:, :, down.start : down.stop, right.start : right.stop]
-        pads = padding[0] - down.start, padding[1] - right.start
-        window = Window((len(down), len(right)), stride, pads)
-        from featviz.kernels.host.stem import packed
-
-        return cls(packed(used), weight.shape[1], window)
-
-    def __call__(self, gradient: Tensor, rows: int, columns: int) -> Tensor:
-        from featviz.kernels.host.stem import gradient_at
-
-        return gradient_at(gradient, self.panels, self.window, self.colors, (rows, columns))
-
-
-def _used(is_used: Tensor, padding: int) -> range:
-    """Places of one direction from the first that is used to the last; all where none is."""
-    places = is_used.nonzero().flatten().tolist() or [0, len(is_used) - 1]
-    return range(min(places[0], padding), places[-1] + 1)
 
 
 @dataclass(frozen=True, eq=False)

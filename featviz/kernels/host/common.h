@@ -17,6 +17,12 @@
 
 #define ALL _Pragma("GCC unroll 8") /* short loops over what then stays in registers */
 
+#ifdef __AVX__
+#define IN_REGISTER(vector) __asm__("" : "+v"(vector)) /* so that memory is asked for it once */
+#else
+#define IN_REGISTER(vector)
+#endif
+
 typedef int64_t count;
 
 /* Vectors of the compiler's own kind (GCC, Clang): on every processor, one way to compute. */
@@ -86,6 +92,20 @@ INLINE void store_few(float *to, floats value, count few) {
         store(to, value);
     else
         for (count k = 0; k < few; k++) to[k] = value[k];
+}
+
+/* The bounds of a rectifier. */
+typedef struct {
+    float low, high;
+} range;
+
+/* On the way there results are held within bounds. On the way back, where there are `values`, the
+   results of a rectifier, a gradient passes where these are not held (NaN is not). */
+INLINE floats held_or_passed(floats made, const float *values, range within, count few) {
+    if (!values) return smaller(whole(within.high), larger(whole(within.low), made));
+    floats value = load_few(values, few);
+    ints is_held = (value <= whole(within.low)) | (value >= whole(within.high));
+    return (floats)((ints)made & ~is_held);
 }
 
 #endif

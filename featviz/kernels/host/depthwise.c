@@ -19,7 +19,7 @@ INLINE int32_t seen(count at, count place, count stride, count padding, count le
 /* What all results of a call share. */
 typedef struct {
     const float *bias;
-    float low, high;
+    range within;
     count from_step, to_step; /* between results, in what is summed and in what is made */
     count channels;
 } sum;
@@ -27,12 +27,15 @@ typedef struct {
 /* The sums of `many` results over `taps` places, so far from `from`, from channel `c` on for `wide`
    vectors of channels; `few` numbers of the last one where it is not whole. */
 INLINE void sums(sum s, const float *from, const count *far, const float *const *weight, count taps,
-                 float *to, count c, int many, int wide, count few) {
+                 const float *values, float *to, count c, int many, int wide, count few) {
     floats total[MANY][BROAD];
     ALL for (int k = 0; k < many; k++)
         ALL for (int v = 0; v < wide; v++) {
-            float *next = to + c + (k + many) * s.to_step + v * WIDE;
-            if (v % 2 == 0) __builtin_prefetch(next, 1); /* two vectors are a line of the cache */
+            count next = c + (k + many) * s.to_step + v * WIDE;
+            if (v % 2 == 0) { /* two vectors are a line of the cache */
+                __builtin_prefetch(to + next, 1);
+                if (values) __builtin_prefetch(values + next);
+            }
             total[k][v] = s.bias ? load_few(s.bias + c + v * WIDE, few) : whole(0);
         }
     for (count tap = 0; tap < taps; tap++) {
@@ -45,31 +48,33 @@ INLINE void sums(sum s, const float *from, const count *far, const float *const 
     }
     ALL for (int k = 0; k < many; k++)
         ALL for (int v = 0; v < wide; v++) {
-            floats held = smaller(whole(s.high), larger(whole(s.low), total[k][v]));
-            store_few(to + c + k * s.to_step + v * WIDE, held, few);
+            count at = c + k * s.to_step + v * WIDE;
+            const float *value = values ? values + at : 0;
+            store_few(to + at, held_or_passed(total[k][v], value, s.within, few), few);
         }
 }
 
 /* All channels of them. */
 INLINE void all_sums(sum s, const float *from, const count *far, const float *const *weight,
-                     count taps, float *to, int many) {
+                     count taps, const float *values, float *to, int many) {
     count c = 0, channels = s.channels;
     for (; c + BROAD * WIDE <= channels; c += BROAD * WIDE)
-        sums(s, from, far, weight, taps, to, c, many, BROAD, WIDE);
-    for (; c + WIDE <= channels; c += WIDE) sums(s, from, far, weight, taps, to, c, many, 1, WIDE);
-    if (c < channels) sums(s, from, far, weight, taps, to, c, many, 1, channels - c);
+        sums(s, from, far, weight, taps, values, to, c, many, BROAD, WIDE);
+    for (; c + WIDE <= channels; c += WIDE) sums(s, from, far, weight, taps, values, to, c, many, 1, WIDE);
+    if (c < channels) sums(s, from, far, weight, taps, values, to, c, many, 1, channels - c);
 }
 
-/* Sums over windows, there or back, held within bounds. `weight` is (place, channel). Strides are
-   those of `maps`; results are dense. Places whose weights are all zero, with which a kernel takes in
+/* Sums over windows, there or back, see `held_or_passed`. `weight` is (place, channel). Strides are
+   those of `maps`; `values` and results are dense. Places whose weights are all zero, with which a kernel takes in
    a padding, are left out. */
 KERNEL depthwise(const float *restrict maps, const float *restrict weight,
-                 const float *restrict bias, float *restrict result, float low, float high,
+                 const float *restrict bias, const float *restrict values,
+                 float *restrict result, float low, float high,
                  count height, count width, count down, count right, count above, count left,
                  count batch, count channels, count rows, count columns, count image_stride,
                  count stride, count out_rows, count out_columns, count is_back, count threads) {
     count apart = is_back ? right : 1; /* results side by side in this see values side by side */
-    sum s = {bias, low, high, (is_back ? 1 : right) * stride, apart * channels, channels};
+    sum s = {bias, {low, high}, (is_back ? 1 : right) * stride, apart * channels, channels};
     uint8_t is_used[MOST] = {0};
     for (count place = 0; place < height * width; place++)
         for (count c = 0; c < channels; c++) is_used[place] |= weight[place * channels + c] != 0;
@@ -80,7 +85,7 @@ KERNEL depthwise(const float *restrict maps, const float *restrict weight,
     SHARED_2
     for (count image = 0; image < batch; image++) {
         for (count row = 0; row < out_rows; row++) {
-            float *to_row = result + (image * out_rows + row) * out_columns * channels;
+            count to_row = (image * out_rows + row) * out_columns * channels;
             const float *from_row[height], *own[MOST];
             for (count y = 0; y < height; y++) {
                 count at = seen(row, y, down, above, rows, is_back != 0);
@@ -109,11 +114,12 @@ KERNEL depthwise(const float *restrict maps, const float *restrict weight,
                                 own[taps++] = weight + (y * width + x) * channels;
                             }
                     }
-                    float *to = to_row + column * channels;
+                    count to = to_row + column * channels;
+                    const float *value = values ? values + to : 0;
                     if (many == MANY)
-                        all_sums(s, from, far, own, taps, to, MANY);
+                        all_sums(s, from, far, own, taps, value, result + to, MANY);
                     else
-                        all_sums(s, from, far, own, taps, to, 1);
+                        all_sums(s, from, far, own, taps, value, result + to, 1);
                     before = column;
                     column += many * apart;
                 }

@@ -68,10 +68,12 @@ KERNEL winograd_enter(const float *restrict maps, float *restrict planes, count 
     }
 }
 
-/* 36 planes of (tile, channel) to dense maps by pixel, plus a bias where there is one. */
+/* 36 planes of (tile, channel) to dense maps by pixel, plus a bias where there is one; see
+   `held_or_passed`. */
 KERNEL winograd_leave(const float *restrict planes, const float *restrict bias,
-                      float *restrict maps, count batch, count channels, count rows, count columns,
-                      count threads) {
+                      const float *restrict values, float *restrict maps, float low, float high,
+                      count batch, count channels, count rows, count columns, count threads) {
+    range within = {low, high};
     count down = (rows + TILE - 1) / TILE, right = (columns + TILE - 1) / TILE;
     count plane = batch * down * right * channels;
     SHARED_2
@@ -92,9 +94,11 @@ KERNEL winograd_leave(const float *restrict planes, const float *restrict bias,
                     floats row[TILE];
                     leave(half[high], row);
                     count pixel = (image * rows + top + high) * columns + left;
-                    float *to = maps + pixel * channels + c;
-                    for (count wide = 0; wide < least(TILE, columns - left); wide++)
-                        store(to + wide * channels, row[wide] + shift);
+                    for (count wide = 0; wide < least(TILE, columns - left); wide++) {
+                        count to = (pixel + wide) * channels + c;
+                        const float *value = values ? values + to : 0;
+                        store(maps + to, held_or_passed(row[wide] + shift, value, within, WIDE));
+                    }
                 }
             }
         }

@@ -1,0 +1,179 @@
+"""Ways that a CPU takes for a convolution, there and back: what C kernels make of its weights.
+
+Each has an equal in torch, which is what it is tested against.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from featviz.engine.once import once
+from featviz.kernels.host.rectifying import NOTHING, Bounds, Rectifying
+from featviz.kernels.layout import Window
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Direct:
+    """Products with a matrix, of whatever size the kernel is; back for a stride of 1."""
+
+    forward: Tensor
+    backward: Tensor | None
+    bias: Tensor | None
+    channels: tuple[int, int]
+    window: Window
+    used: Window
+    """The same without rows and columns of zeros at the ends, with which a kernel takes in a
+    padding."""
+
+    @classmethod
+    def of(cls, weight: Tensor, bias: Tensor | None, window: Window) -> "Direct":
+        from featviz.kernels.host.convolution import packed_back, packed_bias, packed_kernel
+
+        weight, used = without_zeros(weight, window)
+        return cls(
+            packed_kernel(weight),
+            packed_back(weight) if window.stride == (1, 1) else None,
+            None if bias is None else packed_bias(bias),
+            (weight.shape[1], weight.shape[0]),
+            *(window, used),
+        )
+
+    def forth(self, values: Tensor, rectifying: Rectifying) -> Tensor:
+        from featviz.kernels.host.convolution import convolved
+
+        shape = (self.channels[1], *self.window.output_size(*values.shape[2:]))
+        return convolved(values, self.forward, self.bias, self.used, shape, rectifying)
+
+    def back(self, gradient: Tensor, size: Size, rectifying: Rectifying) -> Tensor:
+        from featviz.kernels.host.convolution import convolved_gradient
+
+        assert self.backward is not None
+        shape = (self.channels[0], *size)
+        return convolved_gradient(gradient, self.backward, self.used, shape, rectifying)
+
+
+@dataclass(frozen=True, eq=False)
+class First:
+    """Of few colors: back, all places of the kernel at once, for any stride."""
+
+    there: Direct
+    panels: Tensor
+
+    @classmethod
+    def of(cls, weight: Tensor, bias: Tensor | None, window: Window) -> "First":
+        from featviz.kernels.host.stem import packed
+
+        return cls(Direct.of(weight, bias, window), packed(without_zeros(weight, window)[0]))
+
+    def forth(self, values: Tensor, rectifying: Rectifying) -> Tensor:
+        return self.there.forth(values, rectifying)
+
+    def back(self, gradient: Tensor, size: Size, rectifying: Rectifying) -> Tensor:
+        from featviz.kernels.host.stem import gradient_at
+
+        assert rectifying is NOTHING
+        return gradient_at(gradient, self.panels, self.there.used, self.there.channels[0], size)
+
+
+@dataclass(frozen=True, eq=False)
+class FewProducts:
+    """3 x 3 kernels in a quarter of the products."""
+
+    forward: Tensor
+    backward: Tensor
+    bias: Tensor | None
+    channels: tuple[int, int]
+
+    @classmethod
+    def of(cls, weight: Tensor, bias: Tensor | None) -> "FewProducts":
+        from featviz.kernels.host.winograd import entered
+
+        back = weight.transpose(0, 1).flip(2, 3)
+        return cls(entered(weight), entered(back), bias, (weight.shape[1], weight.shape[0]))
+
+    def forth(self, values: Tensor, rectifying: Rectifying) -> Tensor:
+        from featviz.kernels.host.winograd import convolved
+
+        return convolved(values, self.forward, self.bias, self.channels[1], rectifying)
+
+    def back(self, gradient: Tensor, size: Size, rectifying: Rectifying) -> Tensor:  # noqa: ARG002
+        from featviz.kernels.host.winograd import convolved
+
+        return convolved(gradient, self.backward, None, self.channels[0], rectifying)
+
+
+@dataclass(frozen=True, eq=False)
+class Depthwise:
+    """A kernel of its own for each channel; `weight` is (place, channel)."""
+
+    weight: Tensor
+    bias: Tensor | None
+    window: Window
+
+    def forth(self, values: Tensor, rectifying: Rectifying) -> Tensor:
+        from featviz.kernels.host.depthwise import convolved
+
+        size = self.window.output_size(*values.shape[2:])
+        return convolved(values, self.weight, self.bias, self.window, size, rectifying)
+
+    def back(self, gradient: Tensor, size: Size, rectifying: Rectifying) -> Tensor:
+        from featviz.kernels.host.depthwise import convolved_gradient
+
+        return convolved_gradient(gradient, self.weight, self.window, size, rectifying)
+
+
+Way = Direct | First | FewProducts | Depthwise
+"""How a convolution is computed: `forth`, and `back` for the gradient at an input of a size. What
+rectifiers beside it want is its kernels' work."""
+
+
+def taken(way: Way, values: Tensor, held: Bounds | None, within: Bounds | None) -> Tensor:
+    """The convolution, `held` within bounds for the rectifier after it; the gradient passes where
+    the values are `within` those of the rectifier before it, whose results they are."""
+    result = _Taken.apply(values, way, held, within)
+    assert isinstance(result, Tensor)
+    return result
+
+
+class _Taken(torch.autograd.Function):
+    """Its gradient knows nothing of what holds its result: that rectifier has its own."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, values: Tensor, way: Way, held: Bounds | None, within: Bounds | None
+    ) -> Tensor:
+        ctx.way, ctx.within, ctx.size = way, within, tuple(values.shape[2:])
+        if within is not None:
+            ctx.save_for_backward(values)
+        return way.forth(values, NOTHING if held is None else Rectifying(held))
+
+    @staticmethod
+    @once
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        passing = NOTHING
+        if ctx.within is not None:
+            (values,) = ctx.saved_tensors
+            passing = Rectifying(ctx.within, values)
+        return ctx.way.back(gradients[0], ctx.size, passing), None, None, None
+
+
+def without_zeros(weight: Tensor, window: Window) -> tuple[Tensor, Window]:
+    """The kernel without rows and columns of zeros at its ends, as far as the padding goes, and the
+    window that is left; all where there is nothing else."""
+    is_used = (weight != 0).flatten(0, 1).any(dim=0)
+    down, right = (
+        _used(is_used.any(dim=axis), pad) for axis, pad in zip((1, 0), window.padding, strict=True)
+    )
+    padding = window.padding[0] - down.start, window.padding[1] - right.start
+    left = Window((len(down), len(right)), window.stride, padding)
+    return weight[:, :, down.start : down.stop, right.start : right.stop], left
+
+
+def _used(is_used: Tensor, padding: int) -> range:
+    """Places of one direction from the first that is used to the last; all where none is."""
+    places = is_used.nonzero().flatten().tolist() or [0, len(is_used) - 1]
+    return range(min(places[0], padding), places[-1] + 1)

@@ -1,0 +1,111 @@
+"""Convolutions as products with a matrix, and their gradient at the input where the stride is 1.
+
+Every sum is taken in one order: a result does not depend on how many there are.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from featviz.kernels.host.library import call
+from featviz.kernels.host.rectifying import NOTHING, Rectifying
+from featviz.kernels.layout import Window, by_pixel, like_by_pixel, pixel_stride
+
+_PANEL = 16
+"""Outputs come in such numbers: a LINE of convolution.c, or two."""
+_ROOM = 1 << 15
+"""Numbers that the pixels have room for which a thread has at hand, if a row of results needs no
+more."""
+
+Packed = Float[Tensor, "whole seen"]
+"""A kernel in the kernels' order, with outputs of zero up to a multiple of 16."""
+
+
+def packed(matrix: Float[Tensor, "outputs seen"]) -> Packed:
+    """A matrix as `products` takes it."""
+    outputs, seen = matrix.shape
+    result = matrix.new_empty((outputs + -outputs % _PANEL, seen))
+    call("pack", matrix.contiguous(), result, outputs, seen)
+    return result
+
+
+def packed_kernel(weight: Float[Tensor, "outputs inputs height width"]) -> Packed:
+    """The kernel as `convolved` takes it."""
+    return packed(weight.permute(0, 2, 3, 1).flatten(1))
+
+
+def packed_back(weight: Float[Tensor, "outputs inputs height width"]) -> Packed:
+    """The kernel as `convolved_gradient` takes it."""
+    return packed_kernel(weight.transpose(0, 1).flip(2, 3))
+
+
+def packed_bias(bias: Float[Tensor, " outputs"]) -> Tensor:
+    """The bias as `convolved` takes it."""
+    return functional.pad(bias, (0, -len(bias) % _PANEL))
+
+
+def convolved(
+    maps: Tensor,
+    weight: Packed,
+    bias: Tensor | None,
+    window: Window,
+    shape: tuple[int, int, int],
+    rectifying: Rectifying = NOTHING,
+) -> Tensor:
+    """The convolution; `shape` is the result's: channels, rows, columns.
+
+    What the window sees beyond the maps is zero.
+    """
+    maps = by_pixel(maps)
+    batch, inputs, rows, columns = maps.shape
+    outputs, *size = shape
+    result = like_by_pixel(maps, *size, channels=outputs)
+    told, steps = rectifying.told(result), (maps.stride(0), pixel_stride(maps))
+    if window == Window((1, 1), (1, 1), (0, 0)):
+        pixels = rows * columns
+        if steps[0] == pixels * steps[1]:
+            batch, pixels = 1, batch * pixels
+        call(
+            *("pointwise", maps, weight, bias, *told),
+            *(batch, inputs, outputs, pixels, *steps, 0),
+        )
+        return result
+    (height, width), (down, right), _ = window.size, window.stride, window.padding
+    row = inputs * ((size[1] - 1) * right + width)
+    threads = torch.get_num_threads()
+    tall = max(1, min((_ROOM // row - height) // down + 1, -(-batch * size[0] // threads), size[0]))
+    share = row * ((tall - 1) * down + height)
+    call(
+        *("convolution", maps, weight, bias, *told, maps.new_empty(threads * share)),
+        *(height, width, down, right, *window.padding),
+        *(batch, inputs, rows, columns, *steps, outputs, *size, tall, share),
+    )
+    return result
+
+
+def convolved_gradient(
+    gradient: Tensor,
+    weight: Packed,
+    window: Window,
+    shape: tuple[int, int, int],
+    rectifying: Rectifying = NOTHING,
+) -> Tensor:
+    """The gradient at an input of this shape (channels, rows, columns), for a stride of 1."""
+    assert window.stride == (1, 1)
+    (height, width), (above, left) = window.size, window.padding
+    back = Window(window.size, (1, 1), (height - 1 - above, width - 1 - left))
+    return convolved(gradient, weight, None, back, shape, rectifying)
+
+
+def products(
+    planes: Float[Tensor, "planes pixels inputs"], weights: Tensor, outputs: int
+) -> Float[Tensor, "planes pixels outputs"]:
+    """Of each plane the product with its own matrix."""
+    count, pixels, inputs = planes.shape
+    result = planes.new_empty((count, pixels, outputs))
+    call(
+        *("pointwise", planes, weights, None, *NOTHING.told(result)),
+        *(count, inputs, outputs, pixels, pixels * inputs, inputs, weights.stride(0)),
+    )
+    return result
