@@ -1,7 +1,6 @@
 """Triton's kernels that C has no counterpart of, and what is chosen for CUDA, against torch's own
 operations; on CUDA or in Triton's interpreter."""
 
-
 import pytest
 import torch
 from torch import Tensor

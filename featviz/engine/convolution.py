@@ -76,9 +76,11 @@ class Convolution:
         if way is not None:
             held, within = self.held if holds else None, self.within if passes else None
             return taken(way, values, held and held.bounds, within and within.bounds)
+        if values.ndim != 4:
+            return self.plain(values)
         if holds and self.bias is not None:
             return self._without_bias(values)
-        if values.ndim != 4 or self._way_back(values) is None:
+        if self._way_back(values) is None:
             return self.applied(values)
         result = _Stem.apply(values, self)
         assert isinstance(result, Tensor)
@@ -98,7 +100,7 @@ class Convolution:
         """Whether of maps such as these it makes a rectifier's work less: on a CPU its kernels hold
         their results themselves, on CUDA the rectifier's kernel adds the bias."""
         if self.bias is not None and usable(self.bias):
-            return True
+            return values.ndim == 4
         return self._way(values) is not None
 
     def can_pass(self, values: Tensor) -> bool:
