@@ -34,7 +34,7 @@ from featviz.image.parameterizations import Fourier, Pixel
 from featviz.image.transforms import Crop, Jitter, Member, Noise, Pad, Rotate, Scale, Stack
 from featviz.image.warp import Colors, Fill, Reflect, is_colored, resample, rotation, translation
 from featviz.kernels import host, kernels
-from featviz.kernels.host import convolution, depthwise, library, stem, warp
+from featviz.kernels.host import bottleneck, convolution, depthwise, library, stem, warp
 from featviz.kernels.host.rectifying import NOTHING, Rectifying
 from featviz.kernels.host.response import normalized
 from featviz.kernels.host.warp import gathered, sampled
@@ -482,6 +482,97 @@ def test_a_picture_does_not_depend_on_how_many_there_are(network: Network, threa
             found.append((said[:1], torch.autograd.grad(said.sum(), few)[0][:1]))
     finally:
         torch.set_num_threads(before)
+    assert all(torch.equal(each[k], found[0][k]) for each in found[1:] for k in range(2))
+
+
+@needs_compiler
+@pytest.mark.parametrize("threads", [1, 5])
+@pytest.mark.parametrize("channels", [(8, 16, 8), (3, 40, 5), (24, 96, 17)])
+@pytest.mark.parametrize(
+    ("window", "size"),
+    [
+        (Window((3, 3), (1, 1), (1, 1)), (6, 7)),
+        (Window((3, 3), (1, 1), (1, 1)), (90, 64)),  # more rows than there is room for
+        (Window((4, 4), (2, 2), (1, 1)), (70, 64)),
+        (Window((5, 3), (2, 1), (0, 2)), (12, 9)),
+        (Window((1, 2), (3, 2), (0, 1)), (11, 5)),  # rows and columns that nothing reads
+        (Window((3, 3), (1, 1), (2, 2)), (1, 1)),
+    ],
+)
+@pytest.mark.parametrize("batch", [0, 1, 3])
+def test_a_bottleneck_is_its_convolutions_to_the_bit(
+    window: Window,
+    size: tuple[int, int],
+    channels: tuple[int, int, int],
+    batch: int,
+    threads: int,
+) -> None:
+    inputs, wide, outputs = channels
+    whole = random(batch, inputs + 4, *size).contiguous(memory_format=LAST)
+    maps, out = whole[:, 1 : 1 + inputs], window.output_size(*size)
+    first, last = random(wide, inputs, 1, 1, seed=1), random(outputs, wide, 1, 1, seed=2)
+    own = random(math.prod(window.size), wide, seed=3)
+    biases = [random(each, seed=4) for each in (wide, wide, outputs)]
+    bounds, place = ((0.0, 2.0), (-1.0, 1.5)), Window((1, 1), (1, 1), (0, 0))
+    held, within = Rectifying((-0.5, torch.inf)), Rectifying((-1.0, 1.0), maps)
+    kernels = convolution.packed_kernel(first), convolution.packed_kernel(last)
+    kernels_back = convolution.packed_back(first), convolution.packed_back(last)
+    shifts = convolution.packed_bias(biases[0]), biases[1], convolution.packed_bias(biases[2])
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        one = convolution.convolved(
+            maps, kernels[0], shifts[0], place, (wide, *size), Rectifying(bounds[0])
+        )
+        two = depthwise.convolved(one, own, shifts[1], window, out, Rectifying(bounds[1]))
+        expected = convolution.convolved(two, kernels[1], shifts[2], place, (outputs, *out), held)
+        steps = (
+            bottleneck.Step(kernels[0], shifts[0]),
+            bottleneck.Step(own, shifts[1]),
+            bottleneck.Step(kernels[1], shifts[2]),
+        )
+        found, marks = bottleneck.there(maps, steps, bounds, window, (outputs, *out), held)
+        assert torch.equal(found, expected)
+        coming = random(*expected.shape, seed=5).contiguous(memory_format=LAST)
+        passing = Rectifying(bounds[1], two), Rectifying(bounds[0], one)
+        two = convolution.convolved_gradient(
+            coming, kernels_back[1], place, (wide, *out), passing[0]
+        )
+        one = depthwise.convolved_gradient(two, own, window, size, passing[1])
+        expected = convolution.convolved_gradient(
+            one, kernels_back[0], place, (inputs, *size), within
+        )
+        weights = kernels_back[1], own, kernels_back[0]
+        found = bottleneck.back(coming, weights, marks, window, (inputs, *size), within)
+        assert torch.equal(found, expected)
+    finally:
+        torch.set_num_threads(before)
+
+
+@needs_compiler
+def test_bottlenecks_are_one_operation_where_nobody_reads_in_them(network: Network) -> None:
+    plan, found = accelerated(network, 64, 64), []
+    for keys in (["blocks.6"], ["blocks.6", "blocks.3.1.conv_dw"], ["blocks.6", "blocks.3.0"]):
+        prefix = Prefix(network, keys, rows=64, columns=64)
+        reading = plan.reading(prefix.wanted.operations)
+        found.append(len(set(map(id, reading._bottlenecks.values()))))
+        assert not reading.redirecting(torch.tensor([True]))._bottlenecks
+    assert found == [15, 14, 15]  # all blocks but the first; the one that is read in is left out
+    assert not plan._bottlenecks  # anyone may read anything
+
+
+@needs_compiler
+def test_a_bottleneck_is_the_same_to_the_bit_beside_whoever_reads_in_it(network: Network) -> None:
+    """And beside pictures with redirected gradients, of which none is blocked."""
+    images = random(2, 3, 64, 64).contiguous(memory_format=LAST).requires_grad_()
+    found = []
+    for more in ([], ["blocks.3.1.conv_dw"], ["blocks.2.0.conv_pw/pre"]):
+        prefix = Prefix(network, ["blocks.4", *more], rows=64, columns=64)
+        plan = accelerated(network, 64, 64).reading(prefix.wanted.operations)
+        for each in (plan, plan.redirecting(torch.tensor([True, True]))):
+            said = prefix(images, substitute=each)["blocks.4"]
+            found.append((said.detach(), torch.autograd.grad(said.square().sum(), images)[0]))
+    assert found[0][1].abs().max() > 0
     assert all(torch.equal(each[k], found[0][k]) for each in found[1:] for k in range(2))
 
 

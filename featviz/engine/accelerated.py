@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from featviz.engine.bottleneck import Bottleneck, bottlenecks
 from featviz.engine.convolution import Beside, Convolution, Normalization
 from featviz.engine.operations import Key, MaxPool, Rectifier, ResponseNormalization
 from featviz.engine.redirect import bounds_of, pictures_first, redirected
@@ -55,6 +56,7 @@ class Accelerated:
         self.pictures_first = pictures_first
         self.redirects = redirects
         self.read = read
+        self._bottlenecks = {} if redirects is not None else bottlenecks(rewrites, self._is_private)
 
     def redirecting(self, rows: Flags) -> "Accelerated":
         """The same with redirected gradients of rectifiers in some rows of the batch."""
@@ -75,6 +77,9 @@ class Accelerated:
             return redirected(index, name, args, options, rows=redirects)
         values = args[0] if args else options["input"]
         rewrite = self.rewrites[key]
+        bottleneck = self._bottlenecks.get(key)
+        if bottleneck is not None and bottleneck.runs_on(values):
+            return self._run(bottleneck, values, is_last=rewrite is bottleneck.last)
         if rewrite is None:
             return values
         if isinstance(rewrite, Rectifier):
@@ -91,6 +96,13 @@ class Accelerated:
             holds, passes = self._holds(rewrite, values), self._passes(rewrite, values)
             return rewrite(values, holds=holds, passes=passes)
         return rewrite(values)
+
+    def _run(self, bottleneck: Bottleneck, values: Tensor, *, is_last: bool) -> Tensor:
+        """What one of a bottleneck's operations makes of the maps it is given: the last, all."""
+        if not is_last:
+            return values
+        holds, passes = self._holds(bottleneck.last, values), self._passes(bottleneck.first, values)
+        return bottleneck(values, holds=holds, passes=passes)
 
     def _convolution(self, key: Key | None) -> Convolution | None:
         found = None if key is None else self.rewrites[key]

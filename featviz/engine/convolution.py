@@ -113,7 +113,7 @@ class Convolution:
         if values.ndim != 4 or not runs_on(values):
             return None
         if self._by_place is not None:
-            return self._depthwise
+            return self.depthwise
         if self.groups > 1 or self.dilation != (1, 1):
             return None
         if self.weight.shape[1] <= _FEW_CHANNELS and max(self.weight.shape[2:]) <= _LARGEST_FIRST:
@@ -123,10 +123,11 @@ class Convolution:
         is_direct = self.stride == (1, 1) and all(
             pad < size for pad, size in zip(self.padding, self.weight.shape[2:], strict=True)
         )
-        return self._direct if is_direct else None
+        return self.direct if is_direct else None
 
     @cached_property
-    def _depthwise(self) -> Depthwise:
+    def depthwise(self) -> Depthwise:
+        """A CPU's way for a convolution with one kernel for each channel."""
         assert self._by_place is not None
         return Depthwise(self._by_place, self.bias, self._window)
 
@@ -139,7 +140,8 @@ class Convolution:
         return FewProducts.of(self.weight, self.bias)
 
     @cached_property
-    def _direct(self) -> Direct:
+    def direct(self) -> Direct:
+        """A CPU's way for all others."""
         return Direct.of(self.weight, self.bias, self._window)
 
     @cached_property
@@ -163,6 +165,19 @@ class Convolution:
             values,
             *(self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups),
         )
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether each channel has a kernel of its own, of no more than MOST_PLACES places."""
+        return self._by_place is not None
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether each pixel is seen on its own, of more channels than a first layer has."""
+        plain = (1, 1), (1, 1), (0, 0), (1, 1), 1
+        settings = self.stride, self.padding, self.dilation, self.groups
+        is_one = (tuple(self.weight.shape[2:]), *settings) == plain
+        return is_one and self.weight.shape[1] > _FEW_CHANNELS
 
     @cached_property
     def _window(self) -> Window:

@@ -51,6 +51,15 @@ INLINE floats floored(floats value) {
     return cut + __builtin_convertvector(cut > value, floats); /* true is -1 */
 }
 #endif
+/* total + a * b, in one rounding where the processor has it: left to themselves compilers choose here
+   so and there so. */
+INLINE floats fused(floats total, floats a, floats b) {
+#ifdef __FMA__
+    return _mm256_fmadd_ps(a, b, total);
+#else
+    return total + a * b;
+#endif
+}
 INLINE floats load(const float *from) { return *(const unaligned_floats *)from; }
 INLINE void store(float *to, floats value) { *(unaligned_floats *)to = value; }
 
@@ -94,18 +103,48 @@ INLINE void store_few(float *to, floats value, count few) {
         for (count k = 0; k < few; k++) to[k] = value[k];
 }
 
-/* The bounds of a rectifier. */
+/* What is done with results, as they are stored, for the rectifier beside them. On the way there they
+   are held within bounds. On the way back a gradient passes where the rectifier's results, which have
+   the same places, are within them (NaN is): told by the `values` or by `marks`, a bit each, which
+   were set on the way there. */
 typedef struct {
     float low, high;
-} range;
+    const float *values;
+    uint8_t *marks;
+    int is_back;
+} rectifier;
 
-/* On the way there results are held within bounds. On the way back, where there are `values`, the
-   results of a rectifier, a gradient passes where these are not held (NaN is not). */
-INLINE floats held_or_passed(floats made, const float *values, range within, count few) {
-    if (!values) return smaller(whole(within.high), larger(whole(within.low), made));
-    floats value = load_few(values, few);
-    ints is_held = (value <= whole(within.low)) | (value >= whole(within.high));
-    return (floats)((ints)made & ~is_held);
+/* The rectifier of results that begin `at` places later. */
+INLINE rectifier from_place(rectifier r, count at) {
+    if (r.values) r.values += at;
+    if (r.marks) r.marks += at / WIDE;
+    return r;
+}
+
+INLINE ints is_within(floats value, const rectifier *r) {
+    return ~((value <= whole(r->low)) | (value >= whole(r->high)));
+}
+
+INLINE uint8_t marked(ints is_set) {
+#ifdef __AVX__
+    return (uint8_t)_mm256_movemask_ps((floats)is_set);
+#else
+    unsigned mark = 0;
+    for (int k = 0; k < WIDE; k++) mark |= (unsigned)(is_set[k] & 1) << k;
+    return (uint8_t)mark;
+#endif
+}
+
+/* Results from place `at` on, a multiple of WIDE where there are marks. */
+INLINE floats rectified(floats made, const rectifier *r, count at, count few) {
+    if (r->is_back && r->marks) {
+        ints bits = {1, 2, 4, 8, 16, 32, 64, 128};
+        return (floats)((ints)made & (((int32_t)r->marks[at / WIDE] & bits) != 0));
+    }
+    if (r->values) return (floats)((ints)made & is_within(load_few(r->values + at, few), r));
+    floats held = smaller(whole(r->high), larger(whole(r->low), made));
+    if (r->marks) r->marks[at / WIDE] = marked(is_within(held, r));
+    return held;
 }
 
 #endif

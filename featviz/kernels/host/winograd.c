@@ -69,11 +69,11 @@ KERNEL winograd_enter(const float *restrict maps, float *restrict planes, count 
 }
 
 /* 36 planes of (tile, channel) to dense maps by pixel, plus a bias where there is one; see
-   `held_or_passed`. */
+   `rectified`. */
 KERNEL winograd_leave(const float *restrict planes, const float *restrict bias,
                       const float *restrict values, float *restrict maps, float low, float high,
                       count batch, count channels, count rows, count columns, count threads) {
-    range within = {low, high};
+    rectifier beside = {low, high, values, 0, values != 0};
     count down = (rows + TILE - 1) / TILE, right = (columns + TILE - 1) / TILE;
     count plane = batch * down * right * channels;
     SHARED_2
@@ -96,8 +96,7 @@ KERNEL winograd_leave(const float *restrict planes, const float *restrict bias,
                     count pixel = (image * rows + top + high) * columns + left;
                     for (count wide = 0; wide < least(TILE, columns - left); wide++) {
                         count to = (pixel + wide) * channels + c;
-                        const float *value = values ? values + to : 0;
-                        store(maps + to, held_or_passed(row[wide] + shift, value, within, WIDE));
+                        store(maps + to, rectified(row[wide] + shift, &beside, to, WIDE));
                     }
                 }
             }

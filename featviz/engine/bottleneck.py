@@ -1,0 +1,122 @@
+"""Bottlenecks as one operation on a CPU: a convolution of one place that makes maps wide, one of
+each channel's own window, one of one place that makes them narrow again, the rectifiers between.
+
+What is wide is never written to memory; of its rectifiers a bit each is kept for the way back. To
+the bit it is what the five are one by one.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from featviz.engine.convolution import Beside, Convolution
+from featviz.engine.once import once
+from featviz.engine.operations import Key, Rectifier
+from featviz.engine.ways import Depthwise, Direct
+from featviz.kernels.host import runs_on
+from featviz.kernels.host.bottleneck import WIDE, Marks, Step, back, there
+from featviz.kernels.host.rectifying import NOTHING, Bounds, Rectifying
+
+
+@dataclass(frozen=True, eq=False)
+class Bottleneck:
+    """The three convolutions; nobody reads what lies between them."""
+
+    first: Convolution
+    own: Convolution
+    last: Convolution
+
+    @property
+    def fits(self) -> bool:
+        """Whether the three are of the kinds that the kernel knows."""
+        is_whole = self.own.weight.shape[0] % WIDE == 0
+        is_narrow = self.first.is_pointwise and self.last.is_pointwise
+        return is_narrow and self.own.is_depthwise and is_whole
+
+    @property
+    def between(self) -> tuple[Beside | None, ...]:
+        """What nobody may read."""
+        return self.first.held, self.own.within, self.own.held, self.last.within
+
+    def runs_on(self, values: Tensor) -> bool:
+        """Whether it takes the place of the five for maps such as these."""
+        return values.ndim == 4 and runs_on(values)
+
+    def __call__(self, values: Tensor, *, holds: bool, passes: bool) -> Tensor:
+        """For the rectifiers beside it, see `Convolution`."""
+        held = self.last.held.bounds if holds and self.last.held else None
+        within = self.first.within.bounds if passes and self.first.within else None
+        result = _Run.apply(values, self, held, within)
+        assert isinstance(result, Tensor)
+        return result
+
+    @cached_property
+    def ways(self) -> tuple[Direct, Depthwise, Direct]:
+        """How the three are computed."""
+        return self.first.direct, self.own.depthwise, self.last.direct
+
+    @property
+    def bounds(self) -> tuple[Bounds, Bounds]:
+        """Of the rectifiers between."""
+        assert self.first.held is not None
+        assert self.own.held is not None
+        return self.first.held.bounds, self.own.held.bounds
+
+
+class _Run(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        values: Tensor,
+        bottleneck: Bottleneck,
+        held: Bounds | None,
+        within: Bounds | None,
+    ) -> Tensor:
+        first, own, last = bottleneck.ways
+        size = own.window.output_size(*values.shape[2:])
+        steps = (
+            Step(first.forward, first.bias),
+            Step(own.weight, own.bias),
+            Step(last.forward, last.bias),
+        )
+        result, marks = there(
+            *(values, steps, bottleneck.bounds, own.window, (last.channels[1], *size)),
+            NOTHING if held is None else Rectifying(held),
+        )
+        ctx.bottleneck, ctx.within, ctx.size = bottleneck, within, tuple(values.shape[2:])
+        ctx.save_for_backward(*marks, *([] if within is None else [values]))
+        return result
+
+    @staticmethod
+    @once
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        first, own, last = ctx.bottleneck.ways
+        before, after, *values = ctx.saved_tensors
+        passing = Rectifying(ctx.within, *values) if values else NOTHING
+        weights = last.backward, own.weight, first.backward
+        marks, shape = Marks(before, after), (first.channels[0], *ctx.size)
+        return back(gradients[0], weights, marks, own.window, shape, passing), None, None, None
+
+
+def bottlenecks(
+    rewrites: Mapping[Key, Any], is_private: Callable[[Beside | None], bool]
+) -> dict[Key, Bottleneck]:
+    """The bottleneck that each of its five operations belongs to."""
+    found: dict[Key, Bottleneck] = {}
+    rectifiers = {
+        each.before: (key, each.after)
+        for key, each in rewrites.items()
+        if isinstance(each, Rectifier) and each.before is not None and each.after is not None
+    }
+    for first, (one, own) in rectifiers.items():
+        if own not in rectifiers:
+            continue
+        two, last = rectifiers[own]
+        made = Bottleneck(rewrites[first], rewrites[own], rewrites[last])
+        if made.fits and all(map(is_private, made.between)):
+            found.update(dict.fromkeys((first, one, own, two, last), made))
+    return found

@@ -1,0 +1,84 @@
+/* Two convolutions of one place and between them one of each channel's own window, there or back, in
+   one pass: what is wide never leaves the cache. Back it is the same with gradients. */
+
+#include "products.h"
+#include "windows.h"
+
+/* Which rows of the wide maps the results from `first` on see: from `top` to before `end`. */
+INLINE void find_rows(const window *w, count rows, count first, count few, count *top, count *end) {
+    count last = first + few - 1, from, to;
+    if (w->is_back) {
+        from = first + w->above - w->height + 1;
+        from = from > 0 ? (from + w->down - 1) / w->down : 0;
+        to = (last + w->above) / w->down;
+    } else {
+        from = first * w->down - w->above;
+        to = last * w->down - w->above + w->height - 1;
+    }
+    *top = least(from > 0 ? from : 0, rows);
+    *end = to + 1 < *top ? *top : least(to + 1, rows);
+}
+
+/* `maps` (strides as given) are made wide by the first weight, summed over windows, and made narrow
+   by the last. On the way there each step but the last is held within bounds, and marks are set for
+   the way back, where they are read: `first_marks` for what the first product makes, `marks` for what
+   is summed. `values` are what the results' rectifier gave, for the last step on the way back. Each
+   thread has `share` of the room, for `most` rows of what is summed and `tall` of the sums. Wide
+   channels are a multiple of WIDE; the result is dense. */
+KERNEL bottleneck(const float *restrict maps, const float *restrict first_weight,
+                  const float *restrict first_bias, uint8_t *restrict first_marks,
+                  const float *restrict weight, const float *restrict bias,
+                  uint8_t *restrict marks, const float *restrict last_weight,
+                  const float *restrict last_bias, const float *restrict values,
+                  float *restrict result, float *restrict room, float first_low, float first_high,
+                  float low, float high, float last_low, float last_high, count height, count width,
+                  count down, count right, count above, count left, count batch, count inputs,
+                  count rows, count columns, count image_stride, count stride, count channels,
+                  count outputs, count out_rows, count out_columns, count tall, count most,
+                  count share, count is_back, count threads) {
+    count across = columns * channels, strips = (out_rows + tall - 1) / tall;
+    count pieces = batch * strips;
+    rectifier first_beside = {first_low, first_high, 0, first_marks, is_back != 0};
+    rectifier own_beside = {low, high, 0, marks, is_back != 0};
+    rectifier last_beside = {last_low, last_high, values, 0, is_back != 0};
+    window w = {weight, bias, height, width, down, right, above, left, channels, is_back != 0, {0}};
+    int32_t seen_columns[out_columns * width];
+    find_used(&w);
+    find_columns(&w, columns, out_columns, seen_columns);
+    SHARED
+    for (count worker = 0; worker < threads; worker++) {
+        float *wide = room + worker * share, *sums_made = wide + most * across;
+        count end_piece = pieces * (worker + 1) / threads, kept = 0, kept_end = 0, before = -1;
+        for (count piece = pieces * worker / threads; piece < end_piece; piece++) {
+            count image = piece / strips, first = piece % strips * tall, top, end;
+            count few = least(tall, out_rows - first);
+            find_rows(&w, rows, first, few, &top, &end);
+            count ready = image == before && kept_end > top ? least(kept_end, end) - top : 0;
+            if (ready) /* made for the results before */
+                memmove(wide, wide + (top - kept) * across, sizeof(float) * (size_t)(ready * across));
+            count here = (image * rows + top + ready) * columns;
+            if (top + ready < end) {
+                product widen = {first_weight, first_bias, 1, inputs, 0, stride, channels,
+                                 wide + ready * across, from_place(first_beside, here * channels)};
+                const float *from =
+                    maps + image * image_stride + (top + ready) * columns * stride;
+                make_rows(&widen, from, 0, 1, (end - top - ready) * columns);
+            }
+            kept = top, kept_end = end, before = image;
+            here = (image * out_rows + first) * out_columns;
+            for (count row = 0; row < few; row++) {
+                const float *from_row[MOST];
+                for (count y = 0; y < height; y++) {
+                    count at = seen(first + row, y, down, above, rows, w.is_back);
+                    from_row[y] = at < 0 ? 0 : wide + (at - top) * across;
+                }
+                count at = row * out_columns * channels;
+                sum_row(&w, from_row, channels, seen_columns, out_columns, sums_made + at,
+                        from_place(own_beside, here * channels + at));
+            }
+            product narrow = {last_weight, last_bias, 1, channels, 0, channels, outputs,
+                              result + here * outputs, from_place(last_beside, here * outputs)};
+            make_rows(&narrow, sums_made, 0, 1, few * out_columns);
+        }
+    }
+}

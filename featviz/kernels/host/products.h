@@ -1,0 +1,117 @@
+/* Products of a matrix with what results see, in panels of channels that stay in registers; the
+   channels of a pixel side by side. */
+
+#ifndef FEATVIZ_PRODUCTS_H
+#define FEATVIZ_PRODUCTS_H
+
+#include "common.h"
+
+#ifdef __AVX512F__
+#define LINE 16 /* numbers in a vector */
+#define TOGETHER 8
+#else
+#define LINE 8
+#define TOGETHER 4 /* results */
+#endif
+#define PANEL 3 /* vectors of their channels */
+
+typedef float line __attribute__((vector_size(4 * LINE)));
+typedef float unaligned_line __attribute__((vector_size(4 * LINE), aligned(4)));
+typedef union {
+    line whole;
+    floats part[LINE / WIDE];
+} parts;
+
+#ifdef __AVX512F__
+INLINE line fused_line(line total, line a, line b) { return _mm512_fmadd_ps(a, b, total); }
+#else
+#define fused_line fused
+#endif
+
+INLINE line load_line(const float *from) { return *(const unaligned_line *)from; }
+
+/* What all results of a piece share. */
+typedef struct {
+    const float *weight, *bias;
+    count height, length; /* rows of the kernel, and numbers in each */
+    count below, step;    /* between these rows, and between results, in what they see */
+    count outputs;
+    float *to;
+    rectifier beside;
+} product;
+
+/* Channels of a result from place `at` on, the last `few` of it. */
+INLINE void leave(const product *p, line found, count at, count few) {
+    parts each = {found};
+    ALL for (int v = 0; v < LINE; v += WIDE) {
+        if (few <= v) break;
+        floats mine = rectified(each.part[v / WIDE], &p->beside, at + v, few - v);
+        store_few(p->to + at + v, mine, few - v);
+    }
+}
+
+/* `many` results side by side, which see what lies at `from` and lie `at` places from the first:
+   their channels from `c` on for `wide` vectors. Every sum is taken in one order. */
+INLINE void make(const product *p, const float *from, count at, count c, int many, int wide) {
+    line total[TOGETHER][PANEL];
+    count seen = p->height * p->length, step = p->step, outputs = p->outputs;
+    const float *weight = p->weight + c * seen;
+    ALL for (int v = 0; v < wide; v++)
+        ALL for (int k = 0; k < many; k++)
+            total[k][v] = p->bias ? load_line(p->bias + c + v * LINE) : (line){0};
+    for (count y = 0; y < p->height; y++, from += p->below)
+        for (count x = 0; x < p->length; x++, weight += LINE) {
+            line factors[PANEL];
+            ALL for (int v = 0; v < wide; v++) {
+                factors[v] = load_line(weight + v * seen * LINE);
+                IN_REGISTER(factors[v]);
+            }
+            ALL for (int k = 0; k < many; k++) {
+                line value = from[k * step + x] - (line){0};
+                ALL for (int v = 0; v < wide; v++) total[k][v] = fused_line(total[k][v], value, factors[v]);
+            }
+        }
+    int is_whole = outputs - c >= wide * LINE;
+    ALL for (int k = 0; k < many; k++)
+        ALL for (int v = 0; v < wide; v++) {
+            count first = c + v * LINE, place = at + k * outputs + first;
+            if (is_whole)
+                leave(p, total[k][v], place, LINE);
+            else if (first < outputs)
+                leave(p, total[k][v], place, outputs - first);
+        }
+}
+
+/* `few` results side by side; some of the last group a second time, so that it is whole. */
+INLINE void make_row(const product *p, const float *from, count at, count c, count few, int wide) {
+    count together = few < TOGETHER ? 1 : TOGETHER;
+    for (count done = 0; done < few; done += together) {
+        count first = least(done, few - together);
+        const float *seen = from + first * p->step;
+        if (together == TOGETHER)
+            make(p, seen, at + first * p->outputs, c, TOGETHER, wide);
+        else
+            make(p, seen, at + first * p->outputs, c, 1, wide);
+    }
+}
+
+/* All channels of rows of results, `further` apart in what they see. */
+static inline void make_rows(const product *p, const float *from, count further, count rows,
+                             count columns) {
+    for (count c = 0, wide; c < p->outputs; c += wide * LINE) {
+        count vectors = (p->outputs - c + LINE - 1) / LINE;
+        wide = vectors == 4 ? 2 : least(vectors, PANEL);
+        for (count row = 0; row < rows; row++) {
+            count at = row * columns * p->outputs;
+            const float *seen = from + row * further;
+            if (wide == 3)
+                make_row(p, seen, at, c, columns, 3);
+            else if (wide == 2)
+                make_row(p, seen, at, c, columns, 2);
+            else
+                make_row(p, seen, at, c, columns, 1);
+        }
+    }
+}
+
+#endif
