@@ -2,11 +2,12 @@
 
 A convolution takes in the normalization after it and the lopsided padding before it; rectifiers
 write in place and remember their result alone; local response normalization sums over channels as
-a convolution does. Pools remember a byte for each result where kernels run; a rectifier and the
-convolution before it share their work (see `Convolution.sharing`). Convolutions that the device's
-library is slow with go other ways (see `featviz.engine.convolution`). What is replaced depends on
-the network and the picture size, never on what a batch wants, and what a batch reads on the way
-changes no bit of the rest, so that mates stay strangers.
+a convolution does. Pools remember a byte for each result where kernels run; rectifiers and the
+convolutions beside them share their work (see `Convolution`). Convolutions that the device's
+library is slow with go other ways (see `featviz.engine.convolution`), bottlenecks as one (see
+`featviz.engine.bottleneck`). What is replaced depends on the network and the picture size, never
+on what a batch wants, and what a batch reads on the way changes no bit of the rest, so that mates
+stay strangers.
 """
 
 from collections.abc import Collection, Iterable, Mapping

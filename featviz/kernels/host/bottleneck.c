@@ -1,5 +1,5 @@
-/* Two convolutions of one place and between them one of each channel's own window, there or back, in
-   one pass: what is wide never leaves the cache. Back it is the same with gradients. */
+/* Two convolutions of one place and between them one of each channel's own window, there or back,
+   in one pass: what is wide never leaves the cache. Back it is the same with gradients. */
 
 #include "products.h"
 #include "windows.h"
@@ -20,11 +20,11 @@ INLINE void find_rows(const window *w, count rows, count first, count few, count
 }
 
 /* `maps` (strides as given) are made wide by the first weight, summed over windows, and made narrow
-   by the last. On the way there each step but the last is held within bounds, and marks are set for
-   the way back, where they are read: `first_marks` for what the first product makes, `marks` for what
-   is summed. `values` are what the results' rectifier gave, for the last step on the way back. Each
-   thread has `share` of the room, for `most` rows of what is summed and `tall` of the sums. Wide
-   channels are a multiple of WIDE; the result is dense. */
+   by the last. On the way there each step is held within bounds, and marks are set for the way
+   back, where they are read: `first_marks` for what the first product makes, `marks` for what is
+   summed. `values` are what the rectifier before it all gave, for the last step of the way back.
+   Each thread has `share` of the room, for `most` rows of what is summed and `tall` of the sums.
+   Wide channels are a multiple of WIDE; the result is dense. */
 KERNEL bottleneck(const float *restrict maps, const float *restrict first_weight,
                   const float *restrict first_bias, uint8_t *restrict first_marks,
                   const float *restrict weight, const float *restrict bias,
@@ -55,7 +55,8 @@ KERNEL bottleneck(const float *restrict maps, const float *restrict first_weight
             find_rows(&w, rows, first, few, &top, &end);
             count ready = image == before && kept_end > top ? least(kept_end, end) - top : 0;
             if (ready) /* made for the results before */
-                memmove(wide, wide + (top - kept) * across, sizeof(float) * (size_t)(ready * across));
+                memmove(wide, wide + (top - kept) * across,
+                        sizeof(float) * (size_t)(ready * across));
             count here = (image * rows + top + ready) * columns;
             if (top + ready < end) {
                 product widen = {first_weight, first_bias, 1, inputs, 0, stride, channels,

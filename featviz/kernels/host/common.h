@@ -12,6 +12,7 @@
 
 #define KERNEL __attribute__((visibility("default"))) void
 #define INLINE static inline __attribute__((always_inline))
+#define APART static __attribute__((noinline, unused)) /* compiled once, not for each caller */
 #define SHARED _Pragma("omp parallel for num_threads((int)threads) schedule(static)")
 #define SHARED_2 _Pragma("omp parallel for collapse(2) num_threads((int)threads) schedule(static)")
 
@@ -51,7 +52,7 @@ INLINE floats floored(floats value) {
     return cut + __builtin_convertvector(cut > value, floats); /* true is -1 */
 }
 #endif
-/* total + a * b, in one rounding where the processor has it: left to themselves compilers choose here
+/* total + a * b, in one rounding where the processor has it: left to itself a compiler chooses here
    so and there so. */
 INLINE floats fused(floats total, floats a, floats b) {
 #ifdef __FMA__
@@ -103,10 +104,10 @@ INLINE void store_few(float *to, floats value, count few) {
         for (count k = 0; k < few; k++) to[k] = value[k];
 }
 
-/* What is done with results, as they are stored, for the rectifier beside them. On the way there they
-   are held within bounds. On the way back a gradient passes where the rectifier's results, which have
-   the same places, are within them (NaN is): told by the `values` or by `marks`, a bit each, which
-   were set on the way there. */
+/* What is done with results, as they are stored, for the rectifier beside them. On the way there
+   they are held within bounds. On the way back a gradient passes where the rectifier's results,
+   which have the same places, are within them (NaN is): told by the `values` or by `marks`, a bit
+   each, which were set on the way there. */
 typedef struct {
     float low, high;
     const float *values;

@@ -83,9 +83,8 @@ KERNEL convolution(const float *restrict maps, const float *restrict weight,
             frame(maps + image * image_stride, stride, inputs, rows, columns, own,
                   first * down - above, left, (few - 1) * down + height, room_columns);
             count here = (image * out_rows + first) * out_columns * outputs;
-            product p = {weight,  bias,          height,
-                         width * inputs, across, right * inputs, outputs, result + here,
-                         from_place(beside, here)};
+            product p = {weight, bias, height, width * inputs, across, right * inputs, outputs,
+                         result + here, from_place(beside, here)};
             make_rows(&p, own, down * across, few, out_columns);
         }
     }

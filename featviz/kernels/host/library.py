@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -20,7 +21,7 @@ from featviz.files import write_whole
 
 _HERE = Path(__file__).parent
 _OPTIONS = (
-    *("-O3", "-march=native", "-std=gnu11", "-fopenmp", "-fPIC", "-shared"),
+    *("-O3", "-march=native", "-std=gnu11", "-fopenmp", "-fPIC"),
     *("-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing", "-fvisibility=hidden"),
 )
 _LONGEST_S = 120
@@ -118,13 +119,20 @@ def _openmp() -> list[Path]:
 
 
 def _compiled(compiler: tuple[str, ...]) -> bytes:
-    """The library's file."""
+    """The library's file, of sources that are compiled side by side."""
     sources = sorted(_HERE.glob("*.c"))
     with tempfile.TemporaryDirectory() as folder:
+        objects = [Path(folder, f"{source.stem}.o") for source in sources]
+        words = [("-c", "-o", *each) for each in zip(objects, sources, strict=True)]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(lambda each: _run((*compiler, *_OPTIONS, *each)), words))
         target = Path(folder, "kernels.so")
-        words = (*compiler, *_OPTIONS, "-o", target, *sources, *_openmp(), "-lm")
-        subprocess.run(words, check=True, capture_output=True, timeout=_LONGEST_S)
+        _run((*compiler, *_OPTIONS, "-shared", "-o", target, *objects, *_openmp(), "-lm"))
         return target.read_bytes()
+
+
+def _run(words: tuple[str | Path, ...]) -> None:
+    subprocess.run(words, check=True, capture_output=True, timeout=_LONGEST_S)
 
 
 @cache

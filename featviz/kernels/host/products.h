@@ -50,6 +50,10 @@ INLINE void leave(const product *p, line found, count at, count few) {
     }
 }
 
+APART void leave_some(const product *p, line found, count at, count few) {
+    leave(p, found, at, few);
+}
+
 /* `many` results side by side, which see what lies at `from` and lie `at` places from the first:
    their channels from `c` on for `wide` vectors. Every sum is taken in one order. */
 INLINE void make(const product *p, const float *from, count at, count c, int many, int wide) {
@@ -68,7 +72,8 @@ INLINE void make(const product *p, const float *from, count at, count c, int man
             }
             ALL for (int k = 0; k < many; k++) {
                 line value = from[k * step + x] - (line){0};
-                ALL for (int v = 0; v < wide; v++) total[k][v] = fused_line(total[k][v], value, factors[v]);
+                ALL for (int v = 0; v < wide; v++)
+                    total[k][v] = fused_line(total[k][v], value, factors[v]);
             }
         }
     int is_whole = outputs - c >= wide * LINE;
@@ -78,7 +83,7 @@ INLINE void make(const product *p, const float *from, count at, count c, int man
             if (is_whole)
                 leave(p, total[k][v], place, LINE);
             else if (first < outputs)
-                leave(p, total[k][v], place, outputs - first);
+                leave_some(p, total[k][v], place, least(outputs - first, LINE));
         }
 }
 
@@ -96,7 +101,7 @@ INLINE void make_row(const product *p, const float *from, count at, count c, cou
 }
 
 /* All channels of rows of results, `further` apart in what they see. */
-static inline void make_rows(const product *p, const float *from, count further, count rows,
+APART void make_rows(const product *p, const float *from, count further, count rows,
                              count columns) {
     for (count c = 0, wide; c < p->outputs; c += wide * LINE) {
         count vectors = (p->outputs - c + LINE - 1) / LINE;

@@ -97,12 +97,12 @@ INLINE void all_sums(const sum *s, const float *from, const count *far, const fl
 
 /* A row of results, from the rows of what is fused that its window sees (0 for none), `stride`
    between their pixels. */
-static inline void sum_row(const window *w, const float *const *from_row, count stride,
+APART void sum_row(const window *w, const float *const *from_row, count stride,
                            const int32_t *across, count out_columns, float *to,
                            rectifier beside) {
     count apart = w->is_back ? w->right : 1; /* results side by side in this see values that are */
-    sum s = {w->bias,     (w->is_back ? 1 : w->right) * stride,
-             apart * w->channels, w->channels, to, beside};
+    count from_step = (w->is_back ? 1 : w->right) * stride;
+    sum s = {w->bias, from_step, apart * w->channels, w->channels, to, beside};
     const float *origin = 0;
     for (count y = 0; y < w->height && !origin; y++) origin = from_row[y];
     for (count first = 0; first < least(apart, out_columns); first++) {
