@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -547,7 +548,7 @@ def test_a_bottleneck_is_the_same_to_the_bit_beside_whoever_reads_in_it(network:
     """And beside pictures with redirected gradients, of which none is blocked."""
     images = random(2, 3, 64, 64).contiguous(memory_format=LAST).requires_grad_()
     found = []
-    for more in ([], ["blocks.3.1.conv_dw"], ["blocks.2.0.conv_pw/pre"]):
+    for more in ([], ["blocks.3.1.conv_dw"], ["blocks.2.0.conv_pw/pre"], ["blocks.2.0.conv_pw"]):
         prefix = Prefix(network, ["blocks.4", *more], rows=64, columns=64)
         plan = accelerated(network, 64, 64).reading(prefix.wanted.operations)
         for each in (plan, plan.redirecting(torch.tensor([True, True]))):
@@ -580,6 +581,163 @@ class Rectified(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.layers(images)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("shape", "zeros", "padding"),
+    [
+        ((16, 8, 1, 1), (1, 0, 1, 0), 1),  # as many results as there are pixels beside them
+        ((16, 3, 1, 1), (1, 0, 1, 0), 1),
+        ((16, 8, 1, 1), (2, 0, 2, 0), 2),
+        ((16, 8, 1, 1), (0, 2, 0, 2), 0),  # fewer results than pixels
+        ((16, 8, 3, 2), (1, 0, 1, 1), 1),
+        ((16, 8, 2, 2), (0, 1, 2, 0), 2),
+    ],
+)
+def test_zeros_at_the_ends_of_a_kernel_are_left_out_there_and_back(
+    shape: tuple[int, ...], zeros: tuple[int, int, int, int], padding: int
+) -> None:
+    weight = functional.pad(random(*shape, seed=1), zeros)
+    own = Convolution(weight, None, (1, 1), (padding, padding), (1, 1), 1).laid_out()
+    images = random(2, shape[1], 9, 11).contiguous(memory_format=LAST).requires_grad_()
+    exact = images.detach().double().requires_grad_()
+    expected = functional.conv2d(exact, weight.double(), None, 1, padding)
+    result = own(images)
+    assert own._way(images) is not None
+    assert torch.allclose(result.double(), expected, atol=1e-4)
+    coming = random(*result.shape, seed=2)
+    (found,) = torch.autograd.grad(result, images, coming)
+    (true,) = torch.autograd.grad(expected, exact, coming.double())
+    assert torch.allclose(found.double(), true, atol=1e-4)
+
+
+class Squeezing(nn.Module):
+    """Bottlenecks: one between rectifiers; and what is none, for each reason there is."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        wide = 12 if kind == "odd" else 16
+        stride = 2 if kind == "strided" else 1
+        few = 4 if kind == "few" else 8
+        self.stem = nn.Conv2d(3, few, 3, padding=1)
+        self.wide = nn.Conv2d(few, wide, 1, stride=stride)
+        spread = 2 if kind == "dilated" else 1
+        self.own = nn.Conv2d(wide, wide, 3, padding=spread, dilation=spread, groups=wide)
+        self.narrow = nn.Conv2d(wide, 8, 1)
+        self.last = nn.Conv2d(8, 8, 1)
+        self.kind = kind
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.wide(functional.relu(self.stem(images)))
+        if self.kind == "shape":
+            maps = maps * (1 + 1e-5 * maps.shape[1])
+        maps = functional.hardtanh(maps, -0.5, 0.5)
+        if self.kind == "asserted":
+            assert maps.shape[1] == 16
+        maps = functional.relu6(self.own(maps))
+        if self.kind == "counted":
+            maps = self.narrow(maps) * (1 + 1e-5 * len(maps.flatten(1)[0]))
+        elif self.kind == "normalized":
+            maps = self.narrow(functional.layer_norm(maps, maps.shape[1:]))
+        else:
+            maps = self.narrow(maps)
+        return self.last(functional.hardtanh(maps, -0.05, 0.05))
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [
+        ("plain", 1),
+        ("odd", 0),
+        ("strided", 0),
+        ("few", 0),
+        ("dilated", 0),
+        ("shape", 0),
+        ("asserted", 0),
+        ("counted", 0),
+        ("normalized", 0),
+    ],
+)
+def test_what_is_no_bottleneck_is_not_one(kind: str, count: int) -> None:
+    torch.manual_seed(0)
+    network = network_of(Squeezing(kind), rows=10, columns=12, dtype=torch.float32)
+    prefix = Prefix(network, ["last"], rows=10, columns=12)
+    plan = accelerated(network, 10, 12)
+    assert plan.rewrites  # what is lost is the bottleneck alone
+    plan = plan.reading(prefix.wanted.operations)
+    assert len(set(map(id, plan._bottlenecks.values()))) == count
+    images = random(2, 3, 10, 12).contiguous(memory_format=LAST).requires_grad_()
+    (said,) = prefix(images, substitute=plan).values()
+    exact = network.at(network.device, torch.float64)
+    pixels = images.detach().double().requires_grad_()
+    (expected,) = Prefix(exact, ["last"], rows=10, columns=12)(pixels).values()
+    assert torch.allclose(said.double(), expected, atol=1e-4)
+    coming = random(*said.shape, seed=1)
+    (found,) = torch.autograd.grad(said, images, coming)
+    (true,) = torch.autograd.grad(expected, pixels, coming.double())
+    assert torch.allclose(found.double(), true, atol=1e-4 * float(true.abs().max()))
+
+
+class Mixed(nn.Module):
+    """Convolutions and rectifiers of which some have autocast where the rest has none, or none
+    where the rest has it."""
+
+    def __init__(self, *where: str, is_outer: bool) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.wide = nn.Conv2d(16, 16, 1)
+        self.own = nn.Conv2d(16, 16, 3, padding=1, groups=16)
+        self.narrow = nn.Conv2d(16, 8, 1)
+        self.where, self.is_outer = where, is_outer
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = images
+        for name in ("stem", "wide", "own", "narrow"):
+            with self.context(name):
+                is_cast = (name in self.where) == self.is_outer
+                maps = getattr(self, name)(maps.float() if is_cast else maps)
+            with self.context(f"{name} rectified"):
+                maps = functional.relu(maps) if name != "narrow" else maps
+        return maps.float()
+
+    def context(self, name: str) -> AbstractContextManager[Any]:
+        if name not in self.where:
+            return nullcontext()
+        return torch.autocast("cpu", torch.bfloat16, enabled=not self.is_outer)
+
+
+@needs_compiler
+@pytest.mark.parametrize("is_outer", [False, True])
+@pytest.mark.parametrize(
+    "where",
+    [
+        ("wide",),
+        ("own",),
+        ("narrow",),
+        ("wide", "wide rectified"),
+        ("wide rectified", "own"),
+        ("own rectified", "narrow"),
+        ("stem", "own", "narrow"),
+        ("own", "own rectified", "narrow"),
+    ],
+)
+def test_what_has_autocast_alone_shares_no_work(where: tuple[str, ...], *, is_outer: bool) -> None:
+    torch.manual_seed(0)
+    network = network_of(Mixed(*where, is_outer=is_outer), rows=10, columns=12, dtype=torch.float32)
+    prefix = Prefix(network, ["narrow"], rows=10, columns=12)
+    plan = accelerated(network, 10, 12).reading(prefix.wanted.operations)
+    images = random(2, 3, 10, 12).contiguous(memory_format=LAST).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=is_outer):
+        (said,) = prefix(images, substitute=plan).values()
+        (expected,) = prefix(images).values()
+    coming = random(*said.shape, seed=1).to(said.dtype)
+    (found,) = torch.autograd.grad(said, images, coming)
+    (true,) = torch.autograd.grad(expected, images, coming)
+    said, expected = said.detach(), expected.detach()
+    assert float((said - expected).norm() / expected.norm()) < 0.02
+    assert float((found - true).norm() / true.norm()) < 0.1  # of rounding; of mistakes, 1
 
 
 @needs_compiler

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from featviz.engine.bottleneck import Bottleneck, bottlenecks
 from featviz.engine.convolution import Beside, Convolution, Normalization
-from featviz.engine.operations import Key, MaxPool, Rectifier, ResponseNormalization
+from featviz.engine.operations import Key, MaxPool, Passing, Rectifier, ResponseNormalization
 from featviz.engine.redirect import bounds_of, pictures_first, redirected
 from featviz.image.seeds import uniform
 from featviz.kernels import kernels
@@ -40,11 +40,18 @@ MOST_SIZES = 8
 FORGETFUL = frozenset({"conv2d", "batch_norm", "add", "linear"})
 """Operations whose gradient does not need their result, which may be overwritten."""
 
+_REFUSALS = (RuntimeError, TypeError, ValueError, AssertionError, LookupError, ArithmeticError)
+"""What a network may raise that is given what it did not expect."""
+
 _known: "WeakKeyDictionary[Network, dict[tuple[int, int], Accelerated]]" = WeakKeyDictionary()
 
 
 class Accelerated:
-    """A `Substitute` for `Prefix`: cheaper operations by index and name, the others as they are."""
+    """A `Substitute` for `Prefix`: cheaper operations by index and name, the others as they are.
+
+    What an operation has done of another's work it notes for the pass, and the other goes by that:
+    what holds for the one (a precision, autocast) need not hold for the other.
+    """
 
     def __init__(
         self,
@@ -52,20 +59,34 @@ class Accelerated:
         pictures_first: frozenset[int],
         redirects: Flags | None = None,
         read: Collection[int] | None = None,
+        *,
+        joins: bool = True,
     ) -> None:
         self.rewrites = rewrites
         self.pictures_first = pictures_first
         self.redirects = redirects
         self.read = read
-        self._bottlenecks = {} if redirects is not None else bottlenecks(rewrites, self._is_private)
+        self.joins = joins
+        """Whether bottlenecks are one operation."""
+        is_joined = joins and redirects is None
+        self._bottlenecks = bottlenecks(rewrites, self._is_private) if is_joined else {}
+        self._runs: dict[Bottleneck, bool] = {}
+        self._held: dict[int, bool] = {}
+        self._passing: dict[int, Passing] = {}
 
     def redirecting(self, rows: Flags) -> "Accelerated":
         """The same with redirected gradients of rectifiers in some rows of the batch."""
-        return Accelerated(self.rewrites, self.pictures_first, rows, self.read)
+        return Accelerated(self.rewrites, self.pictures_first, rows, self.read, joins=self.joins)
 
     def reading(self, operations: Collection[int]) -> "Accelerated":
         """The same for passes of which only these operations are read."""
-        return Accelerated(self.rewrites, self.pictures_first, self.redirects, operations)
+        found = self.rewrites, self.pictures_first, self.redirects, operations
+        return Accelerated(*found, joins=self.joins)
+
+    def apart(self) -> "Accelerated":
+        """The same with bottlenecks operation by operation."""
+        found = self.rewrites, self.pictures_first, self.redirects, self.read
+        return Accelerated(*found, joins=False)
 
     def __call__(
         self, index: int, name: str, args: tuple[Any, ...], options: dict[str, Any]
@@ -79,46 +100,55 @@ class Accelerated:
         values = args[0] if args else options["input"]
         rewrite = self.rewrites[key]
         bottleneck = self._bottlenecks.get(key)
-        if bottleneck is not None and bottleneck.runs_on(values):
-            return self._run(bottleneck, values, is_last=rewrite is bottleneck.last)
-        if rewrite is None:
-            return values
+        if bottleneck is not None and self._runs_on(bottleneck, rewrite, values):
+            return self._run(bottleneck, index, values) if rewrite is bottleneck.last else values
+        if isinstance(rewrite, Convolution):
+            self._held[index] = self._is_private(rewrite.held) and rewrite.can_hold(values)
+            passes = self._passes(rewrite, values)
+            return rewrite(values, holds=self._held[index], passes=passes)
         if isinstance(rewrite, Rectifier):
-            before = self._convolution(rewrite.before)
-            after = self._convolution(rewrite.after)
+            self._passing[index] = Passing()
             return rewrite(
                 values,
                 redirects,
                 is_read=self.read is None or index in self.read,
-                before=before if before is not None and self._holds(before, values) else None,
-                is_passed=after is not None and self._passes(after, values),
+                before=self._holding(rewrite),
+                passing=self._passing[index],
             )
-        if isinstance(rewrite, Convolution):
-            holds, passes = self._holds(rewrite, values), self._passes(rewrite, values)
-            return rewrite(values, holds=holds, passes=passes)
-        return rewrite(values)
+        return values if rewrite is None else rewrite(values)
 
-    def _run(self, bottleneck: Bottleneck, values: Tensor, *, is_last: bool) -> Tensor:
-        """What one of a bottleneck's operations makes of the maps it is given: the last, all."""
-        if not is_last:
-            return values
-        holds, passes = self._holds(bottleneck.last, values), self._passes(bottleneck.first, values)
-        return bottleneck(values, holds=holds, passes=passes)
+    def _runs_on(self, bottleneck: Bottleneck, rewrite: Rewrite, values: Tensor) -> bool:
+        """Whether a bottleneck is one operation in this pass: its first decides for all."""
+        if rewrite is bottleneck.first:
+            self._runs[bottleneck] = bottleneck.runs_on(values)
+        return self._runs[bottleneck]
 
-    def _convolution(self, key: Key | None) -> Convolution | None:
-        found = None if key is None else self.rewrites[key]
-        assert found is None or isinstance(found, Convolution)
+    def _run(self, bottleneck: Bottleneck, index: int, values: Tensor) -> Tensor:
+        """All of a bottleneck's operations; the last of them has this index."""
+        holds = self._held[index] = self._is_private(bottleneck.last.held)
+        return bottleneck(values, holds=holds, passes=self._passes(bottleneck.first, values))
+
+    def _holding(self, rectifier: Rectifier) -> Convolution | None:
+        """The convolution that has done its part of a rectifier's work."""
+        if rectifier.before is None or not self._held[rectifier.before[0]]:
+            return None
+        found = self.rewrites[rectifier.before]
+        assert isinstance(found, Convolution)
         return found
-
-    def _holds(self, convolution: Convolution, values: Tensor) -> bool:
-        """Whether it shares its work with the rectifier after it, of maps such as it has read, or
-        made."""
-        return self._is_private(convolution.held) and convolution.can_hold(values)
 
     def _passes(self, convolution: Convolution, values: Tensor) -> bool:
         """Whether it does the work of the rectifier before it on the way back."""
-        is_private = self._is_private(convolution.within) and self.redirects is None
-        return is_private and convolution.can_pass(values)
+        within = convolution.within
+        if within is None or self.redirects is not None or not self._is_private(within):
+            return False
+        passing = self._passing[within.between[0]]
+        passing.is_done = convolution.can_pass(values)
+        return passing.is_done
+
+    @property
+    def has_bottlenecks(self) -> bool:
+        """Whether some are one operation."""
+        return bool(self._bottlenecks)
 
     def _is_private(self, rectifier: Beside | None) -> bool:
         """Whether nobody reads what lies between a convolution and a rectifier."""
@@ -145,7 +175,9 @@ def accelerated(network: Network, rows: int, columns: int) -> Accelerated:
             rewrites = {(index, names[index]): each for index, each in finder.rewrites().items()}
             found = Accelerated(_sharing(rewrites, sizes.values()), first)
             is_good = not found.rewrites or _is_good(network, found, rows, columns)
-            sizes[rows, columns] = found if is_good else Accelerated({}, first)
+            found = found if is_good else Accelerated({}, first)
+            joins = _joins(network, found, rows, columns)
+            sizes[rows, columns] = found if joins else found.apart()
     return sizes[rows, columns]
 
 
@@ -175,19 +207,15 @@ def _is_equal(network: Network, plan: Accelerated, rows: int, columns: int) -> b
     layers = network.layers(rows, columns)
     last = max(layers, key=lambda key: layers[key].post)
     prefix = Prefix(network, layers, rows=rows, columns=columns)
-    channels, first = network.preprocessing.channels, torch.zeros(1, dtype=torch.int64)
-    values = uniform(first, first, purpose="check", count=channels * rows * columns)
-    noise = values.float().view(1, channels, rows, columns)
     try:
-        with torch.enable_grad():
-            plain, expected = _said(network, prefix, None, noise, last)
-            fast, gradient = _said(network, prefix, plan, noise, last)
-            end = Prefix(network, [last], rows=rows, columns=columns)
-            bare = plan.reading(end.wanted.operations)  # as a batch runs that reads the end alone
-            faster, steeper = _said(network, end, bare, noise, last)
+        plain, expected = _said(network, prefix, None, last, (rows, columns))
+        fast, gradient = _said(network, prefix, plan, last, (rows, columns))
+        end = Prefix(network, [last], rows=rows, columns=columns)
+        bare = plan.apart().reading(end.wanted.operations)  # as a batch runs that reads it alone
+        faster, steeper = _said(network, end, bare, last, (rows, columns))
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, TypeError):
+    except _REFUSALS:
         return False
     # Rounding grows through a network; what is wrong differs by a large part of its size.
     is_same = all(_is_close(fast[key], plain[key], share=0.02) for key in plain)
@@ -195,12 +223,37 @@ def _is_equal(network: Network, plan: Accelerated, rows: int, columns: int) -> b
     return is_same and all(_is_close(g, expected, share=0.5) for g in (gradient, steeper))
 
 
+def _joins(network: Network, plan: Accelerated, rows: int, columns: int) -> bool:
+    """Whether bottlenecks as one operation make no bit of difference: what stands between their
+    operations is given maps of another size then, and may look at that."""
+    layers = network.layers(rows, columns)
+    last = max(layers, key=lambda key: layers[key].post)
+    end = Prefix(network, [last], rows=rows, columns=columns)
+    bare = plan.reading(end.wanted.operations)
+    if not bare.has_bottlenecks:
+        return True
+    apart, expected = _said(network, end, bare.apart(), last, (rows, columns))
+    try:
+        joined, gradient = _said(network, end, bare, last, (rows, columns))
+    except torch.OutOfMemoryError:
+        raise
+    except _REFUSALS:
+        return False
+    return torch.equal(joined[last], apart[last]) and torch.equal(gradient, expected)
+
+
 def _said(
-    network: Network, prefix: Prefix, plan: Accelerated | None, noise: Tensor, last: str
+    network: Network, prefix: Prefix, plan: Accelerated | None, last: str, size: tuple[int, int]
 ) -> tuple[dict[str, Tensor], Tensor]:
-    images = noise.to(network.device).requires_grad_()
-    said = prefix(network.to_input(images), substitute=plan)
-    (gradient,) = torch.autograd.grad(said[last].float().square().mean(), images)
+    """What the network says of noise, and the gradient there of the last of it."""
+    (rows, columns), channels = size, network.preprocessing.channels
+    first = torch.zeros(1, dtype=torch.int64)
+    values = uniform(first, first, purpose="check", count=channels * rows * columns)
+    noise = values.float().view(1, channels, rows, columns)
+    with torch.enable_grad():
+        images = noise.to(network.device).requires_grad_()
+        said = prefix(network.to_input(images), substitute=plan)
+        (gradient,) = torch.autograd.grad(said[last].float().square().mean(), images)
     return {key: value.detach().double() for key, value in said.items()}, gradient.double()
 
 

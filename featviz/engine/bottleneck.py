@@ -18,7 +18,6 @@ from featviz.engine.once import once
 from featviz.engine.operations import Key, Rectifier
 from featviz.engine.ways import Depthwise, Direct
 from featviz.kernels.host import runs_on
-from featviz.kernels.host.bottleneck import WIDE, Marks, Step, back, there
 from featviz.kernels.host.rectifying import NOTHING, Bounds, Rectifying
 
 
@@ -33,9 +32,11 @@ class Bottleneck:
     @property
     def fits(self) -> bool:
         """Whether the three are of the kinds that the kernel knows."""
+        from featviz.kernels.host.bottleneck import WIDE
+
         is_whole = self.own.weight.shape[0] % WIDE == 0
         is_narrow = self.first.is_pointwise and self.last.is_pointwise
-        return is_narrow and self.own.is_depthwise and is_whole
+        return is_narrow and self.own.is_depthwise and is_whole and runs_on(self.own.weight)
 
     @property
     def between(self) -> tuple[Beside | None, ...]:
@@ -76,6 +77,8 @@ class _Run(torch.autograd.Function):
         held: Bounds | None,
         within: Bounds | None,
     ) -> Tensor:
+        from featviz.kernels.host.bottleneck import Step, there
+
         first, own, last = bottleneck.ways
         size = own.window.output_size(*values.shape[2:])
         steps = (
@@ -94,6 +97,8 @@ class _Run(torch.autograd.Function):
     @staticmethod
     @once
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        from featviz.kernels.host.bottleneck import Marks, back
+
         first, own, last = ctx.bottleneck.ways
         before, after, *values = ctx.saved_tensors
         passing = Rectifying(ctx.within, *values) if values else NOTHING

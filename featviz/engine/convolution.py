@@ -74,8 +74,9 @@ class Convolution:
         passes where the rectifier before it lets it (`can_pass`)."""
         way = self._way(values)
         if way is not None:
-            held, within = self.held if holds else None, self.within if passes else None
-            return taken(way, values, held and held.bounds, within and within.bounds)
+            held = None if self.held is None or not holds else self.held.bounds
+            within = None if self.within is None or not passes else self.within.bounds
+            return taken(way, values, held, within)
         if values.ndim != 4:
             return self.plain(values)
         if holds and self.bias is not None:

@@ -184,21 +184,29 @@ class Rectifier:
         *,
         is_read: bool = True,
         before: Convolution | None = None,
-        is_passed: bool = False,
+        passing: "Passing | None" = None,
     ) -> Tensor:
         """`redirects`: rows that get a redirected gradient where theirs is all zero. `is_read`:
         someone outside the network may read the result. `before`: a convolution that has done its
-        part of the work. `is_passed`: the gradient is that at its own input already."""
+        part of the work. `passing`: what the convolution after it will have told by the way back.
+        """
         bias = before.bias if before is not None and usable(values) else None
         known = _Known(
             values_are_mine=self.overwrites,
             gradient_is_mine=self.has_own_gradient and not is_read,
             is_held=before is not None and bias is None,
-            is_passed=is_passed,
         )
-        result = _Rectified.apply(values, bias, self.bounds, known, redirects)
+        result = _Rectified.apply(values, bias, self.bounds, known, redirects, passing)
         assert isinstance(result, Tensor)
         return result
+
+
+@dataclass
+class Passing:
+    """Whether a rectifier's gradient is that at its own input already: the convolution that reads
+    its result has made it so."""
+
+    is_done: bool = False
 
 
 class _Known(NamedTuple):
@@ -208,7 +216,10 @@ class _Known(NamedTuple):
     gradient_is_mine: bool
     is_held: bool
     """The values are within the bounds already."""
-    is_passed: bool
+
+
+_NONE = (None,) * 5
+"""For what has no gradient."""
 
 
 class _Rectified(torch.autograd.Function):
@@ -222,10 +233,10 @@ class _Rectified(torch.autograd.Function):
         bounds: Bounds,
         known: _Known,
         redirects: Flags | None,
+        passing: Passing | None,
     ) -> Tensor:
         assert known.values_are_mine or not known.is_held
-        assert redirects is None or not known.is_passed
-        ctx.known = known
+        ctx.known, ctx.passing = known, passing
         if bias is not None and is_by_pixel(values):
             from featviz.kernels.cuda.rectifier import rectify_
 
@@ -238,16 +249,15 @@ class _Rectified(torch.autograd.Function):
         result = values if is_mine else values.clamp(*bounds)
         if is_mine:
             ctx.mark_dirty(values)
-        if not known.is_passed:
-            ctx.save_for_backward(result, redirects)
+        ctx.save_for_backward(result, redirects)
         ctx.bounds = bounds
         return result
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
-        if ctx.known.is_passed:
-            return gradient, None, None, None, None
+        if ctx.passing is not None and ctx.passing.is_done:
+            return gradient, *_NONE
         result, redirects = ctx.saved_tensors
         low, high = ctx.bounds
         if usable(result) and result.ndim > 1:
@@ -255,7 +265,7 @@ class _Rectified(torch.autograd.Function):
 
             return rectified_gradient(
                 *(gradient, result, ctx.bounds, redirects), overwrites=ctx.known.gradient_is_mine
-            ), *(None, None, None, None)
+            ), *_NONE
         backward = torch.ops.aten.hardtanh_backward
         if (
             redirects is None
@@ -263,11 +273,11 @@ class _Rectified(torch.autograd.Function):
             and gradient.stride() == result.stride()
         ):
             true = backward.grad_input(gradient, result, low, high, grad_input=gradient)
-            return true, None, None, None, None
+            return true, *_NONE
         true = backward(gradient, result, low, high)
         if redirects is not None:
             true = redirected_gradient(gradient, result, true, (low, high), redirects)
-        return true, None, None, None, None
+        return true, *_NONE
 
 
 def redirected_gradient(

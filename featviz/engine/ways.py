@@ -30,13 +30,15 @@ class Direct:
     padding."""
 
     @classmethod
-    def of(cls, weight: Tensor, bias: Tensor | None, window: Window) -> "Direct":
+    def of(
+        cls, weight: Tensor, bias: Tensor | None, window: Window, *, has_back: bool = True
+    ) -> "Direct":
         from featviz.kernels.host.convolution import packed_back, packed_bias, packed_kernel
 
         weight, used = without_zeros(weight, window)
         return cls(
             packed_kernel(weight),
-            packed_back(weight) if window.stride == (1, 1) else None,
+            packed_back(weight) if has_back else None,
             None if bias is None else packed_bias(bias),
             (weight.shape[1], weight.shape[0]),
             *(window, used),
@@ -67,7 +69,8 @@ class First:
     def of(cls, weight: Tensor, bias: Tensor | None, window: Window) -> "First":
         from featviz.kernels.host.stem import packed
 
-        return cls(Direct.of(weight, bias, window), packed(without_zeros(weight, window)[0]))
+        there = Direct.of(weight, bias, window, has_back=False)
+        return cls(there, packed(without_zeros(weight, window)[0]))
 
     def forth(self, values: Tensor, rectifying: Rectifying) -> Tensor:
         return self.there.forth(values, rectifying)

@@ -13,7 +13,7 @@ from featviz.kernels.host.rectifying import NOTHING, Rectifying
 from featviz.kernels.layout import Window, by_pixel, like_by_pixel, pixel_stride
 
 _PANEL = 16
-"""Outputs come in such numbers: a LINE of convolution.c, or two."""
+"""Outputs come in such numbers: a LINE of products.h, or two."""
 _ROOM = 1 << 15
 """Numbers that the pixels have room for which a thread has at hand, if a row of results needs no
 more."""
@@ -62,7 +62,7 @@ def convolved(
     outputs, *size = shape
     result = like_by_pixel(maps, *size, channels=outputs)
     told, steps = rectifying.told(result), (maps.stride(0), pixel_stride(maps))
-    if window == Window((1, 1), (1, 1), (0, 0)):
+    if window == Window((1, 1), (1, 1), (0, 0)) and size == [rows, columns]:
         pixels = rows * columns
         if steps[0] == pixels * steps[1]:
             batch, pixels = 1, batch * pixels

@@ -36,7 +36,7 @@ INLINE int32_t seen(count at, count place, count stride, count padding, count le
     return there >= 0 && there < length ? (int32_t)there : -1;
 }
 
-/* For each of a row's results and each column of the window: the column of what is fused. */
+/* For each of a row's results and each column of the window: the column of what is summed. */
 INLINE void find_columns(const window *w, count columns, count out_columns, int32_t *across) {
     for (count column = 0; column < out_columns; column++)
         for (count x = 0; x < w->width; x++)
@@ -47,7 +47,7 @@ INLINE void find_columns(const window *w, count columns, count out_columns, int3
 /* What the results of a row share. */
 typedef struct {
     const float *bias;
-    count from_step, to_step; /* between results, in what is fused and in what is made */
+    count from_step, to_step; /* between results, in what is summed and in what is made */
     count channels;
     float *to;
     rectifier beside;
@@ -95,7 +95,7 @@ INLINE void all_sums(const sum *s, const float *from, const count *far, const fl
     if (c < channels) sums(s, from, far, weight, taps, at, c, many, 1, channels - c);
 }
 
-/* A row of results, from the rows of what is fused that its window sees (0 for none), `stride`
+/* A row of results, from the rows of what is summed that its window sees (0 for none), `stride`
    between their pixels. */
 APART void sum_row(const window *w, const float *const *from_row, count stride,
                            const int32_t *across, count out_columns, float *to,
