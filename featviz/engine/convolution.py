@@ -79,7 +79,7 @@ class Convolution:
             return taken(way, values, held, within)
         if values.ndim != 4:
             return self.plain(values)
-        if holds and self.bias is not None:
+        if holds and self.leaves_bias:
             return self._without_bias(values)
         if self._way_back(values) is None:
             return self.applied(values)
@@ -100,9 +100,12 @@ class Convolution:
     def can_hold(self, values: Tensor) -> bool:
         """Whether of maps such as these it makes a rectifier's work less: on a CPU its kernels hold
         their results themselves, on CUDA the rectifier's kernel adds the bias."""
-        if self.bias is not None and usable(self.bias):
-            return values.ndim == 4
-        return self._way(values) is not None
+        return values.ndim == 4 if self.leaves_bias else self._way(values) is not None
+
+    @property
+    def leaves_bias(self) -> bool:
+        """Whether what it holds for a rectifier is its bias, for the rectifier's kernel to add."""
+        return self.bias is not None and usable(self.bias)
 
     def can_pass(self, values: Tensor) -> bool:
         """Whether its gradient at maps such as these can be that of the rectifier before it."""
@@ -222,8 +225,9 @@ class Convolution:
         return replace(self, weight=weight, bias=bias).laid_out()
 
     def _way_back(self, values: Tensor) -> Folded | None:
-        """For few channels, as a first layer has, whose gradient would be most of its time: on a
-        CPU, and on CUDA in half precision, for a stride of 2 and inputs of even size."""
+        """For few channels, as a first layer has, whose gradient would be most of its time: on
+        CUDA in half precision, and on a CPU without kernels, for a stride of 2 and inputs of even
+        size."""
         is_plain = self.groups == 1 and self.dilation == (1, 1)
         if self.weight.shape[1] > _FEW_CHANNELS or not is_plain:
             return None

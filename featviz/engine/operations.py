@@ -188,9 +188,9 @@ class Rectifier:
     ) -> Tensor:
         """`redirects`: rows that get a redirected gradient where theirs is all zero. `is_read`:
         someone outside the network may read the result. `before`: a convolution that has done its
-        part of the work. `passing`: what the convolution after it will have told by the way back.
+        part of the work. `passing`: where the convolution after it says that it does this one's.
         """
-        bias = before.bias if before is not None and usable(values) else None
+        bias = before.bias if before is not None and before.leaves_bias else None
         known = _Known(
             values_are_mine=self.overwrites,
             gradient_is_mine=self.has_own_gradient and not is_read,

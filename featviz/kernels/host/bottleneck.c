@@ -5,7 +5,7 @@
 #include "windows.h"
 
 /* Which rows of the wide maps the results from `first` on see: from `top` to before `end`. */
-INLINE void find_rows(const window *w, count rows, count first, count few, count *top, count *end) {
+INLINE void find_range(const window *w, count rows, count first, count few, count *top, count *end) {
     count last = first + few - 1, from, to;
     if (w->is_back) {
         from = first + w->above - w->height + 1;
@@ -52,7 +52,7 @@ KERNEL bottleneck(const float *restrict maps, const float *restrict first_weight
         for (count piece = pieces * worker / threads; piece < end_piece; piece++) {
             count image = piece / strips, first = piece % strips * tall, top, end;
             count few = least(tall, out_rows - first);
-            find_rows(&w, rows, first, few, &top, &end);
+            find_range(&w, rows, first, few, &top, &end);
             count ready = image == before && kept_end > top ? least(kept_end, end) - top : 0;
             if (ready) /* made for the results before */
                 memmove(wide, wide + (top - kept) * across,
@@ -69,10 +69,7 @@ KERNEL bottleneck(const float *restrict maps, const float *restrict first_weight
             here = (image * out_rows + first) * out_columns;
             for (count row = 0; row < few; row++) {
                 const float *from_row[MOST];
-                for (count y = 0; y < height; y++) {
-                    count at = seen(first + row, y, down, above, rows, w.is_back);
-                    from_row[y] = at < 0 ? 0 : wide + (at - top) * across;
-                }
+                find_rows(&w, first + row, rows, wide, top, across, from_row);
                 count at = row * out_columns * channels;
                 sum_row(&w, from_row, channels, seen_columns, out_columns, sums_made + at,
                         from_place(own_beside, here * channels + at));

@@ -19,10 +19,7 @@ KERNEL depthwise(const float *restrict maps, const float *restrict weight,
         for (count row = 0; row < out_rows; row++) {
             count here = (image * out_rows + row) * out_columns * channels;
             const float *from_row[MOST];
-            for (count y = 0; y < height; y++) {
-                count at = seen(row, y, down, above, rows, w.is_back);
-                from_row[y] = at < 0 ? 0 : maps + image * image_stride + at * columns * stride;
-            }
+            find_rows(&w, row, rows, maps + image * image_stride, 0, columns * stride, from_row);
             sum_row(&w, from_row, stride, across, out_columns, result + here,
                     from_place(beside, here));
         }

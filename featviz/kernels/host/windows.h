@@ -44,6 +44,16 @@ INLINE void find_columns(const window *w, count columns, count out_columns, int3
                 seen(column, x, w->right, w->left, columns, w->is_back);
 }
 
+/* Where the rows lie that a row of results sees, 0 for those beyond; `maps` begin with row `top`,
+   `step` apart. */
+INLINE void find_rows(const window *w, count row, count rows, const float *maps, count top,
+                      count step, const float **from_row) {
+    for (count y = 0; y < w->height; y++) {
+        count at = seen(row, y, w->down, w->above, rows, w->is_back);
+        from_row[y] = at < 0 ? 0 : maps + (at - top) * step;
+    }
+}
+
 /* What the results of a row share. */
 typedef struct {
     const float *bias;
