@@ -63,7 +63,7 @@ class First:
     """Of few colors: back, all places of the kernel at once, for any stride."""
 
     there: Direct
-    panels: Tensor
+    places: Tensor
 
     @classmethod
     def of(cls, weight: Tensor, bias: Tensor | None, window: Window) -> "First":
@@ -79,7 +79,7 @@ class First:
         from featviz.kernels.host.stem import gradient_at
 
         assert rectifying is NOTHING
-        return gradient_at(gradient, self.panels, self.there.used, self.there.channels[0], size)
+        return gradient_at(gradient, self.places, self.there.used, self.there.channels[0], size)
 
 
 @dataclass(frozen=True, eq=False)

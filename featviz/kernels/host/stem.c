@@ -1,45 +1,9 @@
 /* The gradient, at the pictures, of a convolution of few colors: at each of its results all places
    of the kernel at once, a matrix product, and these added up where they lie. */
 
-#include "common.h"
+#include "products.h"
 
-#define TALL 6   /* results whose products are made together */
-#define BROAD 2  /* vectors of a panel, see `packed` of stem.py */
 #define CHUNK 60 /* results of a row between adding up: their products stay in the cache */
-
-/* What `tall` results (`stride` apart) say of the places of one panel, summed over outputs. */
-INLINE void products(const float *restrict gradient, count stride, count outputs,
-                     const float *restrict panel, float *restrict to, count width, int tall) {
-    floats total[TALL][BROAD];
-    ALL for (int k = 0; k < tall; k++)
-        ALL for (int v = 0; v < BROAD; v++) total[k][v] = whole(0);
-    for (count output = 0; output < outputs; output++) {
-        const float *factors = panel + output * BROAD * WIDE;
-        floats first = load(factors), second = load(factors + WIDE);
-        ALL for (int k = 0; k < tall; k++) {
-            floats value = whole(gradient[k * stride + output]);
-            total[k][0] += value * first;
-            total[k][1] += value * second;
-        }
-    }
-    ALL for (int k = 0; k < tall; k++)
-        ALL for (int v = 0; v < BROAD; v++) store(to + k * width + v * WIDE, total[k][v]);
-}
-
-/* `few` results' products with all panels, to rows of `width`. */
-static void all_products(const float *restrict gradient, count stride, count outputs,
-                         const float *restrict panels, float *restrict to, count width, count few) {
-    for (count at = 0; at < width; at += BROAD * WIDE) {
-        const float *panel = panels + at * outputs;
-        count done = 0;
-        for (; done + TALL <= few; done += TALL)
-            products(gradient + done * stride, stride, outputs, panel, to + done * width + at,
-                     width, TALL);
-        for (; done < few; done++)
-            products(gradient + done * stride, stride, outputs, panel, to + done * width + at,
-                     width, 1);
-    }
-}
 
 /* Adds lines of `length`, `width` apart, to places `apart`. Neighbours overlap: every `turns`-th is
    added in turn, so that none waits for the one before it. */
@@ -58,9 +22,9 @@ INLINE void add(const float *restrict lines, float *restrict to, count few, coun
             }
 }
 
-/* `panels` hold the kernel as (row, column, color) in panels of BROAD * WIDE, `width` of them all
-   together. Strides are those of `gradient`; the result is dense, by pixel. */
-KERNEL stem_gradient(const float *restrict gradient, const float *restrict panels,
+/* `places` hold the kernel as (row, column, color), packed, `width` of them with zeros at the end.
+   Strides are those of `gradient`; the result is dense, by pixel. */
+KERNEL stem_gradient(const float *restrict gradient, const float *restrict places,
                      float *restrict result, count batch, count outputs, count out_rows,
                      count out_columns, count image_stride, count stride, count width,
                      count height, count length, count down, count apart, count above, count before,
@@ -68,6 +32,7 @@ KERNEL stem_gradient(const float *restrict gradient, const float *restrict panel
     if (!batch) return;
     count strips = (threads + batch - 1) / batch, tall = (rows + strips - 1) / strips;
     count room = before + row_length + out_columns * apart + width;
+    rectifier free = {-INFINITY, INFINITY, 0, 0, 0};
     SHARED_2
     for (count image = 0; image < batch; image++) {
         for (count strip = 0; strip < strips; strip++) {
@@ -87,7 +52,8 @@ KERNEL stem_gradient(const float *restrict gradient, const float *restrict panel
                     count few = least(CHUNK, out_columns - x);
                     const float *from =
                         gradient + image * image_stride + (reader * out_columns + x) * stride;
-                    all_products(from, stride, outputs, panels, lines, width, few);
+                    product p = {places, 0, 1, outputs, 0, stride, width, lines, free};
+                    make_rows(&p, from, 0, 1, few);
                     for (count y = 0; y < height; y++) {
                         count row = top + y;
                         if (row < done) continue;
