@@ -550,10 +550,12 @@ def test_a_bottleneck_is_the_same_to_the_bit_beside_whoever_reads_in_it(network:
     found = []
     for more in ([], ["blocks.3.1.conv_dw"], ["blocks.2.0.conv_pw/pre"], ["blocks.2.0.conv_pw"]):
         prefix = Prefix(network, ["blocks.4", *more], rows=64, columns=64)
-        plan = accelerated(network, 64, 64).reading(prefix.wanted.operations)
+        plan, plain = accelerated(network, 64, 64).reading(prefix.wanted.operations), prefix(images)
         for each in (plan, plan.redirecting(torch.tensor([True, True]))):
-            said = prefix(images, substitute=each)["blocks.4"]
-            found.append((said.detach(), torch.autograd.grad(said.square().sum(), images)[0]))
+            said = prefix(images, substitute=each)
+            assert all(torch.allclose(said[key], plain[key], atol=1e-3) for key in more)
+            end = said["blocks.4"]
+            found.append((end.detach(), torch.autograd.grad(end.square().sum(), images)[0]))
     assert found[0][1].abs().max() > 0
     assert all(torch.equal(each[k], found[0][k]) for each in found[1:] for k in range(2))
 
@@ -610,6 +612,14 @@ def test_zeros_at_the_ends_of_a_kernel_are_left_out_there_and_back(
     (found,) = torch.autograd.grad(result, images, coming)
     (true,) = torch.autograd.grad(expected, exact, coming.double())
     assert torch.allclose(found.double(), true, atol=1e-4)
+
+
+@needs_compiler
+def test_a_dilated_convolution_is_torchs() -> None:
+    weight = random(16, 8, 3, 3, seed=1)
+    own = Convolution(weight, None, (1, 1), (2, 2), (2, 2), 1).laid_out()
+    maps = random(2, 8, 9, 7).contiguous(memory_format=LAST)
+    assert torch.equal(own(maps), functional.conv2d(maps, own.weight, None, 1, 2, 2))
 
 
 class Squeezing(nn.Module):
