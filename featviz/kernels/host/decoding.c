@@ -25,10 +25,11 @@ INLINE floats sigmoid(floats value) {
     return chosen(value == value, result, value); /* NaN stays */
 }
 
-/* Room for the transform of a plane: its half spectrum, rows and columns filled up, and lines. */
+/* Room for the transform of planes: half of a spectrum, rows and columns filled up, lines, and what
+ * becomes of a picture's planes. */
 typedef struct {
     count rows, columns, kept, stride;
-    float *re, *im;
+    float *re, *im, *planes;
     wave *lines[2];
 } spectrum;
 
@@ -36,9 +37,9 @@ INLINE spectrum spectrum_in(float *room, count rows, count columns) {
     count kept = rows / 2 + 1, longest = rows > columns ? rows : columns;
     count stride = (columns + 2 * WIDE - 1) / (2 * WIDE) * (2 * WIDE) + 2 * WIDE;
     count size = (kept + WIDE - 1) / WIDE * WIDE * stride;
-    wave *lines = (wave *)(room + 2 * size);
-    return (spectrum){rows, columns, kept, stride,
-                      room, room + size, {lines, lines + longest + WIDE}};
+    wave *lines = (wave *)(room + 2 * size), *others = lines + longest + WIDE;
+    return (spectrum){rows, columns, kept, stride, room, room + size,
+                      (float *)(others + longest + WIDE), {lines, others}};
 }
 
 /* The columns' transforms, doubled, rows 0 to rows / 2: two columns are one of complex numbers. */
@@ -47,6 +48,7 @@ INLINE void transform_columns(spectrum at, const float *plane, const float *gain
     for (count first = 0; first < at.columns; first += 2 * WIDE) {
         count few = at.columns - first, others = few > WIDE ? few - WIDE : 0;
         for (count row = 0, start = first; row < at.rows; row++, start += at.columns) {
+            __builtin_prefetch(plane + start + 2 * WIDE); /* of the next columns */
             wave *here = at.lines[0] + row;
             here->re = load_few(plane + start, few);
             here->im = load_few(plane + start + WIDE, others);
@@ -120,49 +122,42 @@ INLINE void transform_rows(spectrum at, float *result, const float *gain, const 
     }
 }
 
-/* The sigmoid of lines, three of them mixed by the rows of `mix`, or of one. */
-INLINE void squash(floats (*lines)[RUN / WIDE], const float *mix) {
-    for (int k = 0; k < RUN / WIDE; k++) {
-        floats first = lines[0][k];
+/* The sigmoid of one picture's planes, three of them mixed by the rows of `mix`, or of one. */
+INLINE void squash_planes(const float *planes, const float *mix, float *result, count plane) {
+    for (count at = 0; at < plane; at += WIDE) {
+        count few = plane - at;
+        floats first = load_few(planes + at, few);
         if (!mix) {
-            lines[0][k] = sigmoid(first);
+            store_few(result + at, sigmoid(first), few);
             continue;
         }
-        floats second = lines[1][k], third = lines[2][k];
-        for (int line = 0; line < 3; line++, mix += 3)
-            lines[line][k] = sigmoid(mix[0] * first + mix[1] * second + mix[2] * third);
-        mix -= 9;
+        floats second = load_few(planes + plane + at, few);
+        floats third = load_few(planes + 2 * plane + at, few);
+        for (count n = 0; n < 3; n++) {
+            floats mixed = mix[3 * n] * first + mix[3 * n + 1] * second + mix[3 * n + 2] * third;
+            store_few(result + n * plane + at, sigmoid(mixed), few);
+        }
     }
 }
 
-/* The planes of one picture */
-INLINE void squash_planes(const float *planes, const float *mix, float *result, count plane) {
+/* In runs: planes whose size is a power of 2 would all ask for the same few lines of the cache. */
+INLINE void unsquash_planes(const float *gradient, const float *images, const float *mix,
+                            float *result, count plane) {
     count together = mix ? 3 : 1;
     for (count first = 0; first < plane; first += RUN) {
-        floats lines[3][RUN / WIDE] = {{{0}}};
+        float lines[3][RUN];
         count run = least(RUN, plane - first);
-        for (count n = 0; n < together; n++)
-            memcpy(lines[n], planes + n * plane + first, run * sizeof(float));
-        squash(lines, mix);
-        for (count n = 0; n < together; n++)
-            memcpy(result + n * plane + first, lines[n], run * sizeof(float));
-    }
-}
-
-INLINE void unsquash_planes(const float *gradient, const float *images, const float *mix,
-                            float *restrict to, count plane) {
-    const float *g = gradient, *p = images;
-    for (count at = 0; at < plane; at++) {
-        float red = g[at] * (1 - p[at]) * p[at];
-        if (!mix) {
-            to[at] = red;
-            continue;
+        for (count n = 0; n < together; n++) {
+            const float *g = gradient + n * plane + first, *p = images + n * plane + first;
+            for (count k = 0; k < run; k++) lines[n][k] = g[k] * (1 - p[k]) * p[k];
         }
-        float green = g[at + plane] * (1 - p[at + plane]) * p[at + plane];
-        float blue = g[at + 2 * plane] * (1 - p[at + 2 * plane]) * p[at + 2 * plane];
-        to[at] = red * mix[0] + green * mix[3] + blue * mix[6];
-        to[at + plane] = red * mix[1] + green * mix[4] + blue * mix[7];
-        to[at + 2 * plane] = red * mix[2] + green * mix[5] + blue * mix[8];
+        for (count n = 0; n < together; n++) {
+            float *to = result + n * plane + first;
+            for (count k = 0; k < run; k++)
+                to[k] = !mix ? lines[0][k]
+                             : lines[0][k] * mix[n] + lines[1][k] * mix[3 + n] +
+                                   lines[2][k] * mix[6 + n];
+        }
     }
 }
 
@@ -197,12 +192,12 @@ KERNEL images_from_coefficients(const float *restrict coefficients, const float 
         spectrum at = spectrum_in(room + worker * share, rows, columns);
         for (count image = images * worker / threads; image < images * (worker + 1) / threads;
              image++) {
-            float *to = result + image * together * plane;
+            const float *from = coefficients + image * together * plane;
             for (count n = 0; n < together; n++) {
-                transform_columns(at, coefficients + (image * together + n) * plane, gain, down);
-                transform_rows(at, to + n * plane, 0, along, scale);
+                transform_columns(at, from + n * plane, gain, down);
+                transform_rows(at, at.planes + n * plane, 0, along, scale);
             }
-            squash_planes(to, mix, to, plane);
+            squash_planes(at.planes, mix, result + image * together * plane, plane);
         }
     }
 }

@@ -77,7 +77,8 @@ def _transform(result: Tensor) -> tuple[Argument, ...]:
     width = -(-columns // (2 * _SIDE_BY_SIDE)) * 2 * _SIDE_BY_SIDE + 2 * _SIDE_BY_SIDE
     height = -(-(rows // 2 + 1) // _SIDE_BY_SIDE) * _SIDE_BY_SIDE
     lines = 4 * _SIDE_BY_SIDE * (max(rows, columns) + _SIDE_BY_SIDE)
-    share = 2 * height * width + lines
+    pictures = -(-3 * rows * columns // _SIDE_BY_SIDE) * _SIDE_BY_SIDE
+    share = 2 * height * width + lines + pictures
     room = result.new_empty((torch.get_num_threads(), share))
     return (_circle(rows), _circle(columns), room, result, planes, rows, columns, share)
 

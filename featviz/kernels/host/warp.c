@@ -178,6 +178,8 @@ INLINE void gather_few(const float *pixels, const float *affine, paint colors, f
             look_up(&found, picture, affine, row, first, run, reflects);
             const int32_t *at = (const int32_t *)found.at;
             const float *down = (const float *)found.down, *right = (const float *)found.right;
+            for (count k = 0; k < run * channels; k += 2 * WIDE)
+                __builtin_prefetch(from + run * channels + k);
             for (count n = 0; n < length; n++) {
                 for (count k = n; k < run; k += length) {
                     lanes *above = picture.pixels + at[k], *below = above + picture.stride;
