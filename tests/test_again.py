@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from kerneling import threads
 from PIL import Image
 
 import featviz
@@ -15,13 +16,9 @@ def test_recorded_threads_are_used_and_given_back(tmp_path: Path, count: int) ->
     network = featviz.load("planted")
     picture = featviz.render(network, "curve:3", size=48, steps=3)[0]
     path = picture.save(tmp_path / "one.png")
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
+    with threads(count):
         made, differences = again(network, stored(path))
         assert torch.get_num_threads() == count
-    finally:
-        torch.set_num_threads(before)
     assert differences == []
     assert made.save(tmp_path / "two.png").read_bytes() == path.read_bytes()
     with Image.open(path) as image:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from kerneling import threads as using
 from networks import network_of
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -212,6 +213,25 @@ def test_a_size_with_a_large_prime_factor_is_torchs(size: tuple[int, int]) -> No
     assert is_decoded(parameters[..., :12, :12])
     images, exact = Fourier().decode(parameters), Fourier().decode(parameters.double())
     assert torch.allclose(images.double(), exact, atol=1e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", [Fourier(), Fourier(color="plain"), Pixel()])
+@pytest.mark.parametrize("size", [(7, 9), (75, 64), (128, 130)])
+def test_threads_decode_as_one_does_for_each(size: tuple[int, int], kind: Fourier | Pixel) -> None:
+    parameters, coming = random(5, 3, *size), random(5, 3, *size, seed=1)
+
+    def decoded(rows: slice, count: int) -> tuple[Tensor, Tensor]:
+        with using(count):
+            few = parameters[rows].requires_grad_()
+            images = kind.decode(few)
+            return images.detach(), torch.autograd.grad(images, few, coming[rows])[0]
+
+    there, back = decoded(slice(5), 3)
+    for row in range(5):
+        alone = decoded(slice(row, row + 1), 1)
+        assert torch.equal(there[row : row + 1], alone[0])
+        assert torch.equal(back[row : row + 1], alone[1])
 
 
 @needs_compiler
@@ -417,9 +437,7 @@ def test_a_direct_convolution_is_torchs(
     rows, columns = expected.shape[2:]
     shape, window = (outputs, rows, columns), Window(kernel, stride, padding)
     close = {"rtol": 0, "atol": 1e-5 * float(expected.detach().abs().max())}
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with using(threads):
         there = convolution.packed_kernel(weight), convolution.packed_bias(bias), window, shape
         free = convolution.convolved(maps, *there)
         held = convolution.convolved(maps, *there, Rectifying((-0.5, 1.5)))
@@ -436,8 +454,6 @@ def test_a_direct_convolution_is_torchs(
         assert torch.allclose(found.double(), true, **close)
         passing = convolution.convolved_gradient(*back, Rectifying((-0.5, 1.5), maps))
         assert torch.equal(passing, found * ((maps > -0.5) & (maps < 1.5)))
-    finally:
-        torch.set_num_threads(before)
 
 
 @needs_compiler
@@ -500,9 +516,7 @@ def test_a_bottleneck_is_its_convolutions_to_the_bit(
     kernels = convolution.packed_kernel(first), convolution.packed_kernel(last)
     kernels_back = convolution.packed_back(first), convolution.packed_back(last)
     shifts = convolution.packed_bias(biases[0]), biases[1], convolution.packed_bias(biases[2])
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with using(threads):
         one = convolution.convolved(
             maps, kernels[0], shifts[0], place, (wide, *size), Rectifying(bounds[0])
         )
@@ -527,8 +541,6 @@ def test_a_bottleneck_is_its_convolutions_to_the_bit(
         weights = kernels_back[1], own, kernels_back[0]
         found = bottleneck.back(coming, weights, marks, window, (inputs, *size), within)
         assert torch.equal(found, expected)
-    finally:
-        torch.set_num_threads(before)
 
 
 @needs_compiler
@@ -764,15 +776,12 @@ def test_a_picture_does_not_depend_on_how_many_there_are(
     plan = accelerated(asked, side, side).reading(prefix.wanted.operations)
     assert plan.rewrites
     images = random(9, 3, side, side).contiguous(memory_format=LAST)
-    before, found = torch.get_num_threads(), []
-    torch.set_num_threads(threads)
-    try:
+    found = []
+    with using(threads):
         for count in (9, 2, 1):
             few = images[:count].requires_grad_()
             (said,) = prefix(few, substitute=plan).values()
             found.append((said[:1], torch.autograd.grad(said.sum(), few)[0][:1]))
-    finally:
-        torch.set_num_threads(before)
     assert all(torch.equal(each[k], found[0][k]) for each in found[1:] for k in range(2))
 
 
@@ -919,13 +928,9 @@ def test_the_gradient_of_a_convolution_of_few_colors_is_torchs(
     wide = random(2, 16, *result.shape[2:], seed=2).contiguous(memory_format=LAST)
     coming = wide[:, 3:13]
     (expected,) = torch.autograd.grad(result, images, coming.double())
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with using(threads):
         window = Window(kernel, stride, padding)
         found = stem.gradient_at(coming, stem.packed(weight), window, colors, size)
-    finally:
-        torch.set_num_threads(before)
     assert found.is_contiguous(memory_format=LAST)
     assert torch.allclose(found.double(), expected, atol=1e-5 * float(expected.abs().max()))
 

@@ -100,7 +100,8 @@ def fitting_slots(
 ) -> int:
     """The wanted slots, or as many as memory has room for; never fewer than one recipe needs.
 
-    `memory`: bytes; most of what is free where it is None. Raises what `render_each` raises.
+    `memory`: bytes; most of what is free where it is None. Of recipes that need alike one is
+    looked at. Raises what `render_each` raises of those.
     """
     least = max((recipe.count for recipe in recipes), default=1)
     if wanted <= least:
@@ -110,8 +111,9 @@ def fitting_slots(
     for recipe in recipes:
         is_for(network, recipe)
     placed = network.at(check_device(device), DTYPES[dtype])
+    alike = {(each.shape, each.transforms, each.objective.layers): each for each in recipes}
     largest = max(
-        recipes, key=lambda each: (each.shape.rows * each.shape.columns, check(placed, each))
+        alike.values(), key=lambda each: (each.shape.rows * each.shape.columns, check(placed, each))
     )
     budget = MOST_OF_FREE * free_bytes(placed.device) if memory is None else memory
     try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 
 import torch
@@ -126,6 +127,7 @@ def lucid() -> Stack:
     )
 
 
+@cache
 def standard() -> Stack:
     """About half as strong as Lucid's, on a canvas of the picture's own size, without a frame.
 
