@@ -22,6 +22,7 @@ from torch import Tensor
 from featviz.engine.bottleneck import Bottleneck, bottlenecks
 from featviz.engine.convolution import Beside, Convolution, Normalization
 from featviz.engine.operations import Key, MaxPool, Passing, Rectifier, ResponseNormalization
+from featviz.engine.presumed import Presumed
 from featviz.engine.redirect import bounds_of, pictures_first, redirected
 from featviz.image.seeds import uniform
 from featviz.kernels import kernels
@@ -61,6 +62,7 @@ class Accelerated:
         read: Collection[int] | None = None,
         *,
         joins: bool = True,
+        presumed: Presumed | None = None,
     ) -> None:
         self.rewrites = rewrites
         self.pictures_first = pictures_first
@@ -68,25 +70,30 @@ class Accelerated:
         self.read = read
         self.joins = joins
         """Whether bottlenecks are one operation."""
-        is_joined = joins and redirects is None
-        self._bottlenecks = bottlenecks(rewrites, self._is_private) if is_joined else {}
+        self.presumed = presumed
+        """Of redirected gradients; without, each rectifier works for itself on the way back."""
+        self._bottlenecks = bottlenecks(rewrites, self._is_passed) if joins else {}
         self._runs: dict[Bottleneck, bool] = {}
         self._held: dict[int, bool] = {}
         self._passing: dict[int, Passing] = {}
 
-    def redirecting(self, rows: Flags) -> "Accelerated":
-        """The same with redirected gradients of rectifiers in some rows of the batch."""
-        return Accelerated(self.rewrites, self.pictures_first, rows, self.read, joins=self.joins)
+    def redirecting(self, rows: Flags, presumed: Presumed | None = None) -> "Accelerated":
+        """The same with redirected gradients of rectifiers in some rows of the batch.
+
+        `presumed`: for one pass, which is quicker; its gradients hold if that is not refuted.
+        """
+        found = self.rewrites, self.pictures_first, rows, self.read
+        return Accelerated(*found, joins=self.joins, presumed=presumed)
 
     def reading(self, operations: Collection[int]) -> "Accelerated":
         """The same for passes of which only these operations are read."""
         found = self.rewrites, self.pictures_first, self.redirects, operations
-        return Accelerated(*found, joins=self.joins)
+        return Accelerated(*found, joins=self.joins, presumed=self.presumed)
 
     def apart(self) -> "Accelerated":
         """The same with bottlenecks operation by operation."""
         found = self.rewrites, self.pictures_first, self.redirects, self.read
-        return Accelerated(*found, joins=False)
+        return Accelerated(*found, joins=False, presumed=self.presumed)
 
     def __call__(
         self, index: int, name: str, args: tuple[Any, ...], options: dict[str, Any]
@@ -105,7 +112,7 @@ class Accelerated:
         if isinstance(rewrite, Convolution):
             self._held[index] = self._is_private(rewrite.held) and rewrite.can_hold(values)
             passes = self._passes(rewrite, values)
-            return rewrite(values, holds=self._held[index], passes=passes)
+            return rewrite(values, holds=self._held[index], passes=passes, presumed=self.presumed)
         if isinstance(rewrite, Rectifier):
             self._passing[index] = Passing()
             return rewrite(
@@ -126,7 +133,8 @@ class Accelerated:
     def _run(self, bottleneck: Bottleneck, index: int, values: Tensor) -> Tensor:
         """All of a bottleneck's operations; the last of them has this index."""
         holds = self._held[index] = self._is_private(bottleneck.last.held)
-        return bottleneck(values, holds=holds, passes=self._passes(bottleneck.first, values))
+        passes = self._passes(bottleneck.first, values)
+        return bottleneck(values, holds=holds, passes=passes, presumed=self.presumed)
 
     def _holding(self, rectifier: Rectifier) -> Convolution | None:
         """The convolution that has done its part of a rectifier's work."""
@@ -139,7 +147,7 @@ class Accelerated:
     def _passes(self, convolution: Convolution, values: Tensor) -> bool:
         """Whether it does the work of the rectifier before it on the way back."""
         within = convolution.within
-        if within is None or self.redirects is not None or not self._is_private(within):
+        if within is None or not self._is_passed(within):
             return False
         passing = self._passing[within.between[0]]
         passing.is_done = convolution.can_pass(values)
@@ -149,6 +157,13 @@ class Accelerated:
     def has_bottlenecks(self) -> bool:
         """Whether some are one operation."""
         return bool(self._bottlenecks)
+
+    def _is_passed(self, rectifier: Beside | None) -> bool:
+        """Whether a convolution may do a rectifier's work on the way back, too."""
+        if rectifier is None or not self._is_private(rectifier):
+            return False
+        is_presumed = self.presumed is not None and rectifier.between[0] in self.pictures_first
+        return self.redirects is None or is_presumed
 
     def _is_private(self, rectifier: Beside | None) -> bool:
         """Whether nobody reads what lies between a convolution and a rectifier."""

@@ -62,8 +62,8 @@ class Ascent:
 
 def is_finite_by_row(values: Tensor) -> Flags:
     """Rows in which every value is a number."""
-    ascent = None if values.is_cuda else kernels("ascent", values)
-    if ascent is not None:
-        return ascent.finite(values)
+    rows = None if values.is_cuda else kernels("rows", values)
+    if rows is not None:
+        return rows.finite(values)
     flat = values.flatten(1)  # whose extremes are NaN where anything is
     return torch.isfinite(flat.amin(dim=1)) & torch.isfinite(flat.amax(dim=1))

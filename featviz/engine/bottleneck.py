@@ -16,6 +16,7 @@ from torch import Tensor
 from featviz.engine.convolution import Beside, Convolution
 from featviz.engine.once import once
 from featviz.engine.operations import Key, Rectifier
+from featviz.engine.presumed import Presumed, stirs_by_row
 from featviz.engine.ways import Depthwise, Direct
 from featviz.kernels.host import runs_on
 from featviz.kernels.host.rectifying import NOTHING, Bounds, Rectifying
@@ -47,11 +48,13 @@ class Bottleneck:
         """Whether it takes the place of the five for maps such as these."""
         return values.ndim == 4 and runs_on(values)
 
-    def __call__(self, values: Tensor, *, holds: bool, passes: bool) -> Tensor:
+    def __call__(
+        self, values: Tensor, *, holds: bool, passes: bool, presumed: Presumed | None = None
+    ) -> Tensor:
         """For the rectifiers beside it, see `Convolution`."""
         held = self.last.held.bounds if holds and self.last.held else None
         within = self.first.within.bounds if passes and self.first.within else None
-        result = _Run.apply(values, self, held, within)
+        result = _Run.apply(values, self, held, within, presumed)
         assert isinstance(result, Tensor)
         return result
 
@@ -76,6 +79,7 @@ class _Run(torch.autograd.Function):
         bottleneck: Bottleneck,
         held: Bounds | None,
         within: Bounds | None,
+        presumed: Presumed | None,
     ) -> Tensor:
         from featviz.kernels.host.bottleneck import Step, there
 
@@ -91,12 +95,13 @@ class _Run(torch.autograd.Function):
             NOTHING if held is None else Rectifying(held),
         )
         ctx.bottleneck, ctx.within, ctx.size = bottleneck, within, tuple(values.shape[2:])
+        ctx.presumed = presumed
         ctx.save_for_backward(*marks, *([] if within is None else [values]))
         return result
 
     @staticmethod
     @once
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         from featviz.kernels.host.bottleneck import Marks, back
 
         first, own, last = ctx.bottleneck.ways
@@ -104,13 +109,21 @@ class _Run(torch.autograd.Function):
         passing = Rectifying(ctx.within, *values) if values else NOTHING
         weights = last.backward, own.weight, first.backward
         marks, shape = Marks(before, after), (first.channels[0], *ctx.size)
-        return back(gradients[0], weights, marks, own.window, shape, passing), None, None, None
+        if ctx.presumed is None:
+            found = back(gradients[0], weights, marks, own.window, shape, passing)
+            return found, None, None, None, None
+        stirring = torch.zeros((2, len(gradients[0])), dtype=torch.bool)
+        found = back(gradients[0], weights, marks, own.window, shape, passing, stirring)
+        last = [stirs_by_row(found)] if values else []
+        ctx.presumed.look(stirs_by_row(gradients[0]), *stirring, *last)
+        return found, None, None, None, None
 
 
 def bottlenecks(
-    rewrites: Mapping[Key, Any], is_private: Callable[[Beside | None], bool]
+    rewrites: Mapping[Key, Any], is_passed: Callable[[Beside | None], bool]
 ) -> dict[Key, Bottleneck]:
-    """The bottleneck that each of its five operations belongs to."""
+    """The bottleneck that each of its five operations belongs to; `is_passed`: whether a
+    convolution may do a rectifier's work."""
     found: dict[Key, Bottleneck] = {}
     rectifiers = {
         each.before: (key, each.after)
@@ -122,6 +135,6 @@ def bottlenecks(
             continue
         two, last = rectifiers[own]
         made = Bottleneck(rewrites[first], rewrites[own], rewrites[last])
-        if made.fits and all(map(is_private, made.between)):
+        if made.fits and all(map(is_passed, made.between)):
             found.update(dict.fromkeys((first, one, own, two, last), made))
     return found

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from featviz.engine.once import once
+from featviz.engine.presumed import Presumed
 from featviz.engine.stem import Folded, Unfolded
 from featviz.engine.ways import Depthwise, Direct, FewProducts, First, Way, taken
 from featviz.kernels.cuda import usable
@@ -69,14 +70,21 @@ class Convolution:
     within: Beside | None = None
     """The rectifier before it, whose result nobody else reads."""
 
-    def __call__(self, values: Tensor, *, holds: bool = False, passes: bool = False) -> Tensor:
+    def __call__(
+        self,
+        values: Tensor,
+        *,
+        holds: bool = False,
+        passes: bool = False,
+        presumed: Presumed | None = None,
+    ) -> Tensor:
         """`holds`: it does its part for the rectifier after it (`can_hold`); `passes`: the gradient
-        passes where the rectifier before it lets it (`can_pass`)."""
+        passes where the rectifier before it lets it (`can_pass`), as is `presumed` of it."""
         way = self._way(values)
         if way is not None:
             held = None if self.held is None or not holds else self.held.bounds
             within = None if self.within is None or not passes else self.within.bounds
-            return taken(way, values, held, within)
+            return taken(way, values, held, within, presumed)
         if values.ndim != 4:
             return self.plain(values)
         if holds and self.leaves_bias:

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from featviz.engine.convolution import Convolution
 from featviz.engine.once import once
+from featviz.engine.presumed import stirs_by_row
 from featviz.kernels import kernels
 from featviz.kernels.cuda import usable
 from featviz.kernels.host.rectifying import Bounds
@@ -21,8 +22,6 @@ from featviz.shapes import Flags
 
 Key = tuple[int, str]
 """An operation's index and name."""
-_SPARSE = 8
-"""Of so many columns one is looked at first."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +85,6 @@ class _FusedResponse(torch.autograd.Function):
         values, slopes = ctx.saved_tensors
         gradient = ctx.response.normalized_gradient(gradients[0], values, slopes, *ctx.settings)
         return gradient, None, None, None, None
-
-
-def _is_any(values: Tensor) -> Flags:
-    """Rows in which anything is not zero."""
-    return (values != 0).any(dim=tuple(range(1, values.ndim)))
 
 
 def _negative_power(base: Tensor, beta: float, *, spare: Tensor) -> Tensor:
@@ -285,11 +279,9 @@ def redirected_gradient(
 ) -> Tensor:
     """See `featviz.engine.redirect`; `true` itself where no row's gradient is blocked."""
     low, high = bounds
-    if not true.is_cuda:
-        some = true[..., ::_SPARSE] if true.ndim > 2 else true
-        if bool((_is_any(some) | ~rows).all()):  # a few places tell, as a rule
-            return true
-    is_blocked = rows & ~_is_any(true)
+    is_blocked = rows & ~stirs_by_row(true)
+    if not true.is_cuda and not bool(is_blocked.any()):
+        return true
     is_outward = ((result <= low) & (gradient < 0)) | ((result >= high) & (gradient > 0))
     passed = gradient.masked_fill(is_outward, 0)
     return torch.where(is_blocked.view(-1, *[1] * (true.ndim - 1)), passed, true)

@@ -18,15 +18,17 @@ from featviz.engine.batch import batch_key, prefix_of, program, shown_to, workin
 from featviz.engine.capture import Captures
 from featviz.engine.heap import kept_heap
 from featviz.engine.motion import Motion
+from featviz.engine.presumed import Presumed
 from featviz.engine.program import Program
 from featviz.engine.recipe import Recipe
 from featviz.engine.seen import see
 from featviz.engine.start import starting_parameters
 from featviz.engine.stopping import Stopping
 from featviz.engine.waking import loud_parameters, wakes
+from featviz.image.parameterizations import Parameters
 from featviz.network.network import Network
 from featviz.network.recording import Prefix
-from featviz.shapes import Flags, Images, Rows
+from featviz.shapes import Flags, Images, PerImage, Rows
 
 CHECK_EVERY = 16
 """Steps between looks at whether a row has stopped early; a look waits for the device."""
@@ -195,25 +197,35 @@ class Slots:
 
     def _advance(self, ready: "_Ready", *, redirects: bool) -> None:
         """A step as the device sees it: nothing but tensors that stay where they are."""
-        first, stopping = self.first, self._stopping
-        substitute = ready.accelerated
+        stopping, plan = self._stopping, ready.accelerated
         if redirects:
-            substitute = substitute.redirecting(stopping.numbers < first.redirected_steps)
+            rows = stopping.numbers < self.first.redirected_steps
+            presumed = Presumed(rows)
+            heard, values, gradient = self._told(ready, plan.redirecting(rows, presumed))
+            if presumed.is_refuted:
+                heard, values, gradient = self._told(ready, plan.redirecting(rows))
+        else:
+            heard, values, gradient = self._told(ready, plan)
+        is_finite = torch.isfinite(values) & is_finite_by_row(gradient)
+        numbers = stopping.numbers.clone()
+        stopping.hear(heard)
+        self._course[numbers, self._rows] = torch.where(stopping.runs, values, torch.nan)
+        moves = stopping.see(values, is_finite)
+        self._ascent.step(self._parameters, gradient, numbers=numbers, moves=moves)
+
+    def _told(self, ready: "_Ready", plan: Accelerated) -> tuple[PerImage, PerImage, Parameters]:
+        """What the network says of each row, the whole of its objective, and the gradient there."""
+        first = self.first
         parameters = self._parameters.detach().requires_grad_()
         images = first.parameterization.decode(parameters)
-        shown = shown_to(self.network, first.transforms, images, self._motion.at(stopping.numbers))
-        recorded = ready.prefix(shown, substitute=substitute, deeper=ready.deeper)
+        moved = self._motion.at(self._stopping.numbers)
+        shown = shown_to(self.network, first.transforms, images, moved)
+        recorded = ready.prefix(shown, substitute=plan, deeper=ready.deeper)
         seen = see(recorded, ready.prefix.layers, images, count=first.count)
         heard, looked = ready.program.parts(seen)
         values = heard + looked
         (gradient,) = torch.autograd.grad(values.sum(), parameters)
-        values = values.detach()
-        is_finite = torch.isfinite(values) & is_finite_by_row(gradient)
-        numbers = stopping.numbers.clone()
-        stopping.hear(heard.detach())
-        self._course[numbers, self._rows] = torch.where(stopping.runs, values, torch.nan)
-        moves = stopping.see(values, is_finite)
-        self._ascent.step(self._parameters, gradient, numbers=numbers, moves=moves)
+        return heard.detach(), values.detach(), gradient
 
     def ended(self) -> list[tuple[int, Finished]]:
         """The pictures that are done, by the number of their recipe; they leave their places."""

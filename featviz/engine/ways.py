@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from featviz.engine.once import once
+from featviz.engine.presumed import Presumed, stirs_by_row
 from featviz.kernels.host.rectifying import NOTHING, Bounds, Rectifying
 from featviz.kernels.layout import Window
 
@@ -134,10 +135,17 @@ Way = Direct | First | FewProducts | Depthwise
 rectifiers beside it want is its kernels' work."""
 
 
-def taken(way: Way, values: Tensor, held: Bounds | None, within: Bounds | None) -> Tensor:
+def taken(
+    way: Way,
+    values: Tensor,
+    held: Bounds | None,
+    within: Bounds | None,
+    presumed: Presumed | None = None,
+) -> Tensor:
     """The convolution, `held` within bounds for the rectifier after it; the gradient passes where
-    the values are `within` those of the rectifier before it, whose results they are."""
-    result = _Taken.apply(values, way, held, within)
+    the values are `within` those of the rectifier before it, whose results they are, as is
+    `presumed` of it."""
+    result = _Taken.apply(values, way, held, within, presumed)
     assert isinstance(result, Tensor)
     return result
 
@@ -147,21 +155,30 @@ class _Taken(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, values: Tensor, way: Way, held: Bounds | None, within: Bounds | None
+        ctx: Any,
+        values: Tensor,
+        way: Way,
+        held: Bounds | None,
+        within: Bounds | None,
+        presumed: Presumed | None,
     ) -> Tensor:
         ctx.way, ctx.within, ctx.size = way, within, tuple(values.shape[2:])
+        ctx.presumed = presumed
         if within is not None:
             ctx.save_for_backward(values)
         return way.forth(values, NOTHING if held is None else Rectifying(held))
 
     @staticmethod
     @once
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         passing = NOTHING
         if ctx.within is not None:
             (values,) = ctx.saved_tensors
             passing = Rectifying(ctx.within, values)
-        return ctx.way.back(gradients[0], ctx.size, passing), None, None, None
+        back = ctx.way.back(gradients[0], ctx.size, passing)
+        if ctx.within is not None and ctx.presumed is not None:
+            ctx.presumed.look(stirs_by_row(gradients[0]), stirs_by_row(back))
+        return back, None, None, None, None
 
 
 def without_zeros(weight: Tensor, window: Window) -> tuple[Tensor, Window]:

@@ -28,11 +28,3 @@ def ascend(
         *(1 - beta1, beta2, 1 - beta2, epsilon),
         *(len(parameters), parameters[0].numel()),
     )
-
-
-def finite(values: Tensor) -> Flags:
-    """Rows in which every value is a number."""
-    values, rows = values.contiguous(), len(values)
-    result = torch.empty(rows, dtype=torch.bool, device=values.device)
-    call("finite_rows", values, result, rows, values.numel() // max(1, rows))
-    return result

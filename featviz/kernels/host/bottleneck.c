@@ -19,10 +19,18 @@ INLINE void find_range(const window *w, count rows, count first, count few, coun
     *end = to + 1 < *top ? *top : least(to + 1, rows);
 }
 
+/* That something of a picture is not zero, if so. */
+INLINE void note(uint8_t *stirring, count image, const float *values, count number) {
+    if (stirring && !stirring[image] && stirs(values, number))
+        __atomic_store_n(stirring + image, 1, __ATOMIC_RELAXED);
+}
+
 /* `maps` (strides as given) are made wide by the first weight, summed over windows, and made narrow
    by the last. On the way there each step is held within bounds, and marks are set for the way
    back, where they are read: `first_marks` for what the first product makes, `marks` for what is
    summed. `values` are what the rectifier before it all gave, for the last step of the way back.
+   `stirring`, where it is wanted: for each picture whether anything of what the first product makes,
+   and then whether anything of what is summed, is not zero.
    Each thread has `share` of the room, for `most` rows of what is summed and `tall` of the sums.
    Wide channels are a multiple of WIDE; the result is dense. */
 KERNEL bottleneck(const float *restrict maps, const float *restrict first_weight,
@@ -30,7 +38,7 @@ KERNEL bottleneck(const float *restrict maps, const float *restrict first_weight
                   const float *restrict weight, const float *restrict bias,
                   uint8_t *restrict marks, const float *restrict last_weight,
                   const float *restrict last_bias, const float *restrict values,
-                  float *restrict result, float *restrict room, float first_low, float first_high,
+                  float *restrict result, uint8_t *stirring, float *restrict room, float first_low, float first_high,
                   float low, float high, float last_low, float last_high, count height, count width,
                   count down, count right, count above, count left, count batch, count inputs,
                   count rows, count columns, count image_stride, count stride, count channels,
@@ -63,7 +71,9 @@ KERNEL bottleneck(const float *restrict maps, const float *restrict first_weight
                                  wide + ready * across, from_place(first_beside, here * channels)};
                 const float *from =
                     maps + image * image_stride + (top + ready) * columns * stride;
-                make_rows(&widen, from, 0, 1, (end - top - ready) * columns);
+                count made = (end - top - ready) * columns;
+                make_rows(&widen, from, 0, 1, made);
+                note(stirring, image, widen.to, made * channels);
             }
             kept = top, kept_end = end, before = image;
             here = (image * out_rows + first) * out_columns;
@@ -76,6 +86,7 @@ KERNEL bottleneck(const float *restrict maps, const float *restrict first_weight
             }
             product narrow = {last_weight, last_bias, 1, channels, 0, channels, outputs,
                               result + here * outputs, from_place(last_beside, here * outputs)};
+            note(stirring ? stirring + batch : 0, image, sums_made, few * out_columns * channels);
             make_rows(&narrow, sums_made, 0, 1, few * out_columns);
         }
     }

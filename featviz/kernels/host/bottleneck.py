@@ -53,7 +53,7 @@ def there(
             for pixels in (before, after)
         )
     )
-    return _run(maps, steps, bounds, marks, window, shape, rectifying, is_back=False), marks
+    return _run(maps, steps, bounds, marks, window, shape, rectifying, None, is_back=False), marks
 
 
 def back(
@@ -63,13 +63,18 @@ def back(
     window: Window,
     shape: tuple[int, int, int],
     rectifying: Rectifying = NOTHING,
+    stirring: Tensor | None = None,
 ) -> Tensor:
     """The gradient at an input of this shape. `weights` are those of the gradients of the last
-    convolution, the second and the first."""
+    convolution, the second and the first.
+
+    `stirring` (2, picture), False at first: becomes True where anything that passes the last
+    rectifier, or the first, is not zero.
+    """
     steps = tuple(Step(each, None) for each in weights)
     within = (NOTHING.bounds, NOTHING.bounds)
     marks = Marks(marks.own, marks.first)
-    return _run(gradient, steps, within, marks, window, shape, rectifying, is_back=True)
+    return _run(gradient, steps, within, marks, window, shape, rectifying, stirring, is_back=True)
 
 
 def _run(
@@ -80,6 +85,7 @@ def _run(
     window: Window,
     shape: tuple[int, int, int],
     rectifying: Rectifying,
+    stirring: Tensor | None,
     *,
     is_back: bool,
 ) -> Tensor:
@@ -96,7 +102,7 @@ def _run(
     values, told_result, *last_bounds = rectifying.told(result)
     call(
         *("bottleneck", maps, *first, marks.first, *own, marks.own, *last, values, told_result),
-        *(maps.new_empty(threads * share), *bounds[0], *bounds[1], *last_bounds),
+        *(stirring, maps.new_empty(threads * share), *bounds[0], *bounds[1], *last_bounds),
         *(*window.size, *window.stride, *window.padding),
         *(batch, inputs, rows, columns, maps.stride(0), pixel_stride(maps), channels, outputs),
         *(*size, tall, most, share, is_back),

@@ -89,6 +89,17 @@ INLINE void transpose(floats *x) {
     }
 }
 
+/* Whether any of some numbers is not zero. */
+APART int stirs(const float *values, count number) {
+    for (count first = 0; first < number; first += 8 * WIDE) {
+        count end = least(first + 8 * WIDE, number);
+        int32_t found = 0;
+        for (count k = first; k < end; k++) found |= values[k] != 0;
+        if (found) return 1;
+    }
+    return 0;
+}
+
 /* `few` numbers, zeros after them. */
 INLINE floats load_few(const float *from, count few) {
     floats found = {0};
