@@ -498,14 +498,18 @@ def test_a_depthwise_gradient_passes_where_the_values_are_within(window: Window)
     ],
 )
 @pytest.mark.parametrize("batch", [0, 1, 3])
+@pytest.mark.parametrize("has_first", [True, False])
 def test_a_bottleneck_is_its_convolutions_to_the_bit(
     window: Window,
     size: tuple[int, int],
     channels: tuple[int, int, int],
     batch: int,
     threads: int,
+    *,
+    has_first: bool,
 ) -> None:
     inputs, wide, outputs = channels
+    inputs = inputs if has_first else wide
     whole = random(batch, inputs + 4, *size).contiguous(memory_format=LAST)
     maps, out = whole[:, 1 : 1 + inputs], window.output_size(*size)
     first, last = random(wide, inputs, 1, 1, seed=1), random(outputs, wide, 1, 1, seed=2)
@@ -517,28 +521,31 @@ def test_a_bottleneck_is_its_convolutions_to_the_bit(
     kernels_back = convolution.packed_back(first), convolution.packed_back(last)
     shifts = convolution.packed_bias(biases[0]), biases[1], convolution.packed_bias(biases[2])
     with using(threads):
-        one = convolution.convolved(
-            maps, kernels[0], shifts[0], place, (wide, *size), Rectifying(bounds[0])
-        )
+        one = maps
+        if has_first:
+            one = convolution.convolved(
+                maps, kernels[0], shifts[0], place, (wide, *size), Rectifying(bounds[0])
+            )
         two = depthwise.convolved(one, own, shifts[1], window, out, Rectifying(bounds[1]))
         expected = convolution.convolved(two, kernels[1], shifts[2], place, (outputs, *out), held)
         steps = (
-            bottleneck.Step(kernels[0], shifts[0]),
+            bottleneck.Step(kernels[0], shifts[0]) if has_first else bottleneck.Step(None),
             bottleneck.Step(own, shifts[1]),
             bottleneck.Step(kernels[1], shifts[2]),
         )
         found, marks = bottleneck.there(maps, steps, bounds, window, (outputs, *out), held)
         assert torch.equal(found, expected)
         coming = random(*expected.shape, seed=5).contiguous(memory_format=LAST)
-        passing = Rectifying(bounds[1], two), Rectifying(bounds[0], one)
+        passing = Rectifying(bounds[1], two), Rectifying(bounds[0], one) if has_first else within
         two = convolution.convolved_gradient(
             coming, kernels_back[1], place, (wide, *out), passing[0]
         )
-        one = depthwise.convolved_gradient(two, own, window, size, passing[1])
-        expected = convolution.convolved_gradient(
-            one, kernels_back[0], place, (inputs, *size), within
-        )
-        weights = kernels_back[1], own, kernels_back[0]
+        expected = depthwise.convolved_gradient(two, own, window, size, passing[1])
+        if has_first:
+            expected = convolution.convolved_gradient(
+                expected, kernels_back[0], place, (inputs, *size), within
+            )
+        weights = kernels_back[1], own, kernels_back[0] if has_first else None
         found = bottleneck.back(coming, weights, marks, window, (inputs, *size), within)
         assert torch.equal(found, expected)
 
@@ -551,7 +558,7 @@ def test_bottlenecks_are_one_operation_where_nobody_reads_in_them(network: Netwo
         reading = plan.reading(prefix.wanted.operations)
         found.append(len(set(map(id, reading._bottlenecks.values()))))
         assert not reading.redirecting(torch.tensor([True]))._bottlenecks
-    assert found == [15, 14, 15]  # all blocks but the first; the one that is read in is left out
+    assert found == [16, 15, 16]  # every block; one that is read in is left out
     assert not plan._bottlenecks  # anyone may read anything
 
 
@@ -635,7 +642,8 @@ def test_a_dilated_convolution_is_torchs() -> None:
 
 
 class Squeezing(nn.Module):
-    """Bottlenecks: one between rectifiers; and what is none, for each reason there is."""
+    """Bottlenecks: one between rectifiers; what is one without its first convolution, or none, for
+    each reason there is."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -672,17 +680,17 @@ class Squeezing(nn.Module):
     ("kind", "count"),
     [
         ("plain", 1),
+        ("strided", 1),  # without its first, as the next two
+        ("few", 1),
+        ("shape", 1),
         ("odd", 0),
-        ("strided", 0),
-        ("few", 0),
         ("dilated", 0),
-        ("shape", 0),
         ("asserted", 0),
         ("counted", 0),
         ("normalized", 0),
     ],
 )
-def test_what_is_no_bottleneck_is_not_one(kind: str, count: int) -> None:
+def test_what_is_a_bottleneck_and_what_is_none(kind: str, count: int) -> None:
     torch.manual_seed(0)
     network = network_of(Squeezing(kind), rows=10, columns=12, dtype=torch.float32)
     prefix = Prefix(network, ["last"], rows=10, columns=12)
@@ -700,6 +708,34 @@ def test_what_is_no_bottleneck_is_not_one(kind: str, count: int) -> None:
     (found,) = torch.autograd.grad(said, images, coming)
     (true,) = torch.autograd.grad(expected, pixels, coming.double())
     assert torch.allclose(found.double(), true, atol=1e-4 * float(true.abs().max()))
+
+
+@needs_compiler
+def test_bottlenecks_share_no_convolution() -> None:
+    """Of convolutions of one place and of each channel's own in turn, some belong to two."""
+    torch.manual_seed(0)
+    own = [nn.Conv2d(each, each, 3, padding=1, groups=each) for each in (16, 24, 24)]
+    one = [nn.Conv2d(*each, 1) for each in ((16, 24), (24, 24), (24, 8))]
+    turns = [each for pair in zip(own, one, strict=True) for each in pair]
+    layers = [nn.Conv2d(3, 16, 3, stride=2, padding=1), *turns]
+    module = nn.Sequential(*(part for each in layers for part in (each, nn.ReLU())))
+    network = network_of(module, rows=20, columns=16, dtype=torch.float32)
+    prefix = Prefix(network, ["13"], rows=20, columns=16)
+    plan = accelerated(network, 20, 16).reading(prefix.wanted.operations)
+    joined = [(each.first is not None, each.own) for each in set(plan._bottlenecks.values())]
+    assert sorted((has_first, len(each.weight)) for has_first, each in joined) == [
+        (False, 24),
+        (True, 24),
+    ]
+    assert len({id(each) for _, each in joined}) == 2
+    images, found = random(2, 3, 20, 16).contiguous(memory_format=LAST).requires_grad_(), []
+    for each in (plan, plan.apart()):
+        (said,) = prefix(images, substitute=each).values()
+        found.append((said.detach(), torch.autograd.grad(said.square().sum(), images)[0]))
+    assert all(torch.equal(found[0][k], found[1][k]) for k in range(2))
+    exact = network.at(network.device, torch.float64)
+    (expected,) = Prefix(exact, ["13"], rows=20, columns=16)(images.double()).values()
+    assert torch.allclose(found[0][0].double(), expected, atol=1e-5)
 
 
 class Mixed(nn.Module):

@@ -117,14 +117,14 @@ class Accelerated:
 
     def _runs_on(self, bottleneck: Bottleneck, rewrite: Rewrite, values: Tensor) -> bool:
         """Whether a bottleneck is one operation in this pass: its first decides for all."""
-        if rewrite is bottleneck.first:
+        if rewrite is bottleneck.entry:
             self._runs[bottleneck] = bottleneck.runs_on(values)
         return self._runs[bottleneck]
 
     def _run(self, bottleneck: Bottleneck, index: int, values: Tensor) -> Tensor:
         """All of a bottleneck's operations; the last of them has this index."""
         holds = self._held[index] = self._is_private(bottleneck.last.held)
-        passes = self._passes(bottleneck.first, values)
+        passes = self._passes(bottleneck.entry, values)
         return bottleneck(values, holds=holds, passes=passes, presumed=self.presumed)
 
     def _holding(self, rectifier: Rectifier) -> Convolution | None:

@@ -1,5 +1,6 @@
 """Bottlenecks as one operation on a CPU: a convolution of one place that makes maps wide, one of
 each channel's own window, one of one place that makes them narrow again, the rectifiers between.
+The first of the five and its rectifier may be missing.
 
 What is wide is never written to memory; of its rectifiers a bit each is kept for the way back. To
 the bit it is what the five are one by one.
@@ -26,7 +27,7 @@ from featviz.kernels.host.rectifying import NOTHING, Bounds, Rectifying
 class Bottleneck:
     """The three convolutions; nobody reads what lies between them."""
 
-    first: Convolution
+    first: Convolution | None
     own: Convolution
     last: Convolution
 
@@ -36,13 +37,19 @@ class Bottleneck:
         from featviz.kernels.host.bottleneck import WIDE
 
         is_whole = self.own.weight.shape[0] % WIDE == 0
-        is_narrow = self.first.is_pointwise and self.last.is_pointwise
+        is_narrow = self.last.is_pointwise and (self.first is None or self.first.is_pointwise)
         return is_narrow and self.own.is_depthwise and is_whole and runs_on(self.own.weight)
+
+    @property
+    def entry(self) -> Convolution:
+        """The one that is given the maps."""
+        return self.first or self.own
 
     @property
     def between(self) -> tuple[Beside | None, ...]:
         """What nobody may read."""
-        return self.first.held, self.own.within, self.own.held, self.last.within
+        behind = self.own.held, self.last.within
+        return behind if self.first is None else (self.first.held, self.own.within, *behind)
 
     def runs_on(self, values: Tensor) -> bool:
         """Whether it takes the place of the five for maps such as these."""
@@ -53,22 +60,23 @@ class Bottleneck:
     ) -> Tensor:
         """For the rectifiers beside it, see `Convolution`."""
         held = self.last.held.bounds if holds and self.last.held else None
-        within = self.first.within.bounds if passes and self.first.within else None
+        within = self.entry.within.bounds if passes and self.entry.within else None
         result = _Run.apply(values, self, held, within, presumed)
         assert isinstance(result, Tensor)
         return result
 
     @cached_property
-    def ways(self) -> tuple[Direct, Depthwise, Direct]:
+    def ways(self) -> tuple[Direct | None, Depthwise, Direct]:
         """How the three are computed."""
-        return self.first.direct, self.own.depthwise, self.last.direct
+        first = None if self.first is None else self.first.direct
+        return first, self.own.depthwise, self.last.direct
 
     @property
     def bounds(self) -> tuple[Bounds, Bounds]:
-        """Of the rectifiers between."""
-        assert self.first.held is not None
+        """Of the rectifiers between; none, where there is no first."""
+        first = None if self.first is None else self.first.held
         assert self.own.held is not None
-        return self.first.held.bounds, self.own.held.bounds
+        return NOTHING.bounds if first is None else first.bounds, self.own.held.bounds
 
 
 class _Run(torch.autograd.Function):
@@ -86,7 +94,7 @@ class _Run(torch.autograd.Function):
         first, own, last = bottleneck.ways
         size = own.window.output_size(*values.shape[2:])
         steps = (
-            Step(first.forward, first.bias),
+            Step(None) if first is None else Step(first.forward, first.bias),
             Step(own.weight, own.bias),
             Step(last.forward, last.bias),
         )
@@ -107,34 +115,43 @@ class _Run(torch.autograd.Function):
         first, own, last = ctx.bottleneck.ways
         before, after, *values = ctx.saved_tensors
         passing = Rectifying(ctx.within, *values) if values else NOTHING
-        weights = last.backward, own.weight, first.backward
-        marks, shape = Marks(before, after), (first.channels[0], *ctx.size)
+        weights = last.backward, own.weight, None if first is None else first.backward
+        channels = own.weight.shape[1] if first is None else first.channels[0]
+        marks, shape = Marks(before, after), (channels, *ctx.size)
         if ctx.presumed is None:
             found = back(gradients[0], weights, marks, own.window, shape, passing)
             return found, None, None, None, None
         stirring = torch.zeros((2, len(gradients[0])), dtype=torch.bool)
         found = back(gradients[0], weights, marks, own.window, shape, passing, stirring)
+        inside = stirring[:1] if first is None else stirring
         last = [stirs_by_row(found)] if values else []
-        ctx.presumed.look(stirs_by_row(gradients[0]), *stirring, *last)
+        ctx.presumed.look(stirs_by_row(gradients[0]), *inside, *last)
         return found, None, None, None, None
 
 
 def bottlenecks(
     rewrites: Mapping[Key, Any], is_passed: Callable[[Beside | None], bool]
 ) -> dict[Key, Bottleneck]:
-    """The bottleneck that each of its five operations belongs to; `is_passed`: whether a
-    convolution may do a rectifier's work."""
+    """The bottleneck that each of its operations belongs to; `is_passed`: whether a convolution may
+    do a rectifier's work."""
     found: dict[Key, Bottleneck] = {}
     rectifiers = {
         each.before: (key, each.after)
         for key, each in rewrites.items()
         if isinstance(each, Rectifier) and each.before is not None and each.after is not None
     }
-    for first, (one, own) in rectifiers.items():
-        if own not in rectifiers:
-            continue
-        two, last = rectifiers[own]
-        made = Bottleneck(rewrites[first], rewrites[own], rewrites[last])
-        if made.fits and all(map(is_passed, made.between)):
-            found.update(dict.fromkeys((first, one, own, two, last), made))
+
+    def take(first: tuple[Key, ...], own: Key) -> None:
+        """As one operation what may be; `first`: a convolution and its rectifier, or nothing."""
+        after, last = rectifiers[own]
+        made = Bottleneck(rewrites[first[0]] if first else None, rewrites[own], rewrites[last])
+        keys = (*first, own, after, last)
+        if made.fits and all(map(is_passed, made.between)) and not found.keys() & set(keys):
+            found.update(dict.fromkeys(keys, made))
+
+    for first, (after, own) in rectifiers.items():
+        if own in rectifiers:
+            take((first, after), own)
+    for own in rectifiers:
+        take((), own)
     return found

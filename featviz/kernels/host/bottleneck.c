@@ -1,5 +1,6 @@
 /* Two convolutions of one place and between them one of each channel's own window, there or back,
-   in one pass: what is wide never leaves the cache. Back it is the same with gradients. */
+   in one pass: what is wide never leaves the cache. Back it is the same with gradients. One of the
+   two may be missing. */
 
 #include "products.h"
 #include "windows.h"
@@ -25,8 +26,15 @@ INLINE void note(uint8_t *stirring, count image, const float *values, count numb
         __atomic_store_n(stirring + image, 1, __ATOMIC_RELAXED);
 }
 
-/* `maps` (strides as given) are made wide by the first weight, summed over windows, and made narrow
-   by the last. On the way there each step is held within bounds, and marks are set for the way
+/* Rows that are summed over: `top` is the first of them, `step` between them, `apart` between their
+   pixels. */
+typedef struct {
+    const float *from;
+    count top, step, apart;
+} seen_rows;
+
+/* `maps` (strides as given) are made wide by the first weight, if there is one, summed over windows,
+   and made narrow by the last, if there is one. On the way there each step is held within bounds, and marks are set for the way
    back, where they are read: `first_marks` for what the first product makes, `marks` for what is
    summed. `values` are what the rectifier before it all gave, for the last step of the way back.
    `stirring`, where it is wanted: for each picture whether anything of what the first product makes,
@@ -38,12 +46,12 @@ KERNEL bottleneck(const float *restrict maps, const float *restrict first_weight
                   const float *restrict weight, const float *restrict bias,
                   uint8_t *restrict marks, const float *restrict last_weight,
                   const float *restrict last_bias, const float *restrict values,
-                  float *restrict result, uint8_t *stirring, float *restrict room, float first_low, float first_high,
-                  float low, float high, float last_low, float last_high, count height, count width,
-                  count down, count right, count above, count left, count batch, count inputs,
-                  count rows, count columns, count image_stride, count stride, count channels,
-                  count outputs, count out_rows, count out_columns, count tall, count most,
-                  count share, count is_back, count threads) {
+                  float *restrict result, uint8_t *stirring, float *restrict room, float first_low,
+                  float first_high, float low, float high, float last_low, float last_high,
+                  count height, count width, count down, count right, count above, count left,
+                  count batch, count inputs, count rows, count columns, count image_stride,
+                  count stride, count channels, count outputs, count out_rows, count out_columns,
+                  count tall, count most, count share, count is_back, count threads) {
     count across = columns * channels, strips = (out_rows + tall - 1) / tall;
     count pieces = batch * strips;
     rectifier first_beside = {first_low, first_high, 0, first_marks, is_back != 0};
@@ -62,11 +70,13 @@ KERNEL bottleneck(const float *restrict maps, const float *restrict first_weight
             count few = least(tall, out_rows - first);
             find_range(&w, rows, first, few, &top, &end);
             count ready = image == before && kept_end > top ? least(kept_end, end) - top : 0;
-            if (ready) /* made for the results before */
+            if (ready && first_weight) /* made for the results before */
                 memmove(wide, wide + (top - kept) * across,
                         sizeof(float) * (size_t)(ready * across));
             count here = (image * rows + top + ready) * columns;
-            if (top + ready < end) {
+            seen_rows seen = {maps + image * image_stride, 0, columns * stride, stride};
+            if (first_weight) seen = (seen_rows){wide, top, across, channels};
+            if (first_weight && top + ready < end) {
                 product widen = {first_weight, first_bias, 1, inputs, 0, stride, channels,
                                  wide + ready * across, from_place(first_beside, here * channels)};
                 const float *from =
@@ -77,13 +87,16 @@ KERNEL bottleneck(const float *restrict maps, const float *restrict first_weight
             }
             kept = top, kept_end = end, before = image;
             here = (image * out_rows + first) * out_columns;
+            rectifier beside = from_place(last_weight ? own_beside : last_beside, here * channels);
+            float *sums_to = last_weight ? sums_made : result + here * channels;
             for (count row = 0; row < few; row++) {
                 const float *from_row[MOST];
-                find_rows(&w, first + row, rows, wide, top, across, from_row);
+                find_rows(&w, first + row, rows, seen.from, seen.top, seen.step, from_row);
                 count at = row * out_columns * channels;
-                sum_row(&w, from_row, channels, seen_columns, out_columns, sums_made + at,
-                        from_place(own_beside, here * channels + at));
+                sum_row(&w, from_row, seen.apart, seen_columns, out_columns, sums_to + at,
+                        from_place(beside, at));
             }
+            if (!last_weight) continue;
             product narrow = {last_weight, last_bias, 1, channels, 0, channels, outputs,
                               result + here * outputs, from_place(last_beside, here * outputs)};
             note(stirring ? stirring + batch : 0, image, sums_made, few * out_columns * channels);

@@ -1,4 +1,5 @@
 """Two convolutions of one place and between them one of each channel's own window, in one pass.
+The first of them may be missing.
 
 Source of the block: Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottlenecks".
 """
@@ -22,15 +23,15 @@ _ROOM = 1 << 16
 class Marks(NamedTuple):
     """Where gradients pass the two rectifiers: a bit for each of their results."""
 
-    first: Tensor
+    first: Tensor | None
     own: Tensor
 
 
 class Step(NamedTuple):
-    """A convolution: `weight` as `convolved` of its kind takes it."""
+    """A convolution: `weight` as `convolved` of its kind takes it; None: there is none."""
 
-    weight: Tensor
-    bias: Tensor | None
+    weight: Tensor | None
+    bias: Tensor | None = None
 
 
 def there(
@@ -43,22 +44,18 @@ def there(
 ) -> tuple[Tensor, Marks]:
     """The convolutions, the first two held within bounds, and what `back` has to know of them.
 
-    `window` is the second's, `shape` the result's: channels, rows, columns.
+    `window` is the second's, `shape` the result's: channels, rows, columns. There may be no first.
     """
-    channels = steps[1].weight.shape[1]
-    before, after = maps.shape[2] * maps.shape[3], shape[1] * shape[2]
-    marks = Marks(
-        *(
-            torch.empty(len(maps) * pixels * channels // WIDE, dtype=torch.uint8)
-            for pixels in (before, after)
-        )
-    )
+    assert steps[1].weight is not None
+    wide = len(maps) * steps[1].weight.shape[1]
+    first = None if steps[0].weight is None else _bits(wide * maps.shape[2] * maps.shape[3])
+    marks = Marks(first, _bits(wide * shape[1] * shape[2]))
     return _run(maps, steps, bounds, marks, window, shape, rectifying, None, is_back=False), marks
 
 
 def back(
     gradient: Tensor,
-    weights: tuple[Tensor, Tensor, Tensor],
+    weights: tuple[Tensor, Tensor, Tensor | None],
     marks: Marks,
     window: Window,
     shape: tuple[int, int, int],
@@ -71,17 +68,23 @@ def back(
     `stirring` (2, picture), False at first: becomes True where anything that passes the last
     rectifier, or the first, is not zero.
     """
-    steps = tuple(Step(each, None) for each in weights)
+    steps = tuple(map(Step, weights))
     within = (NOTHING.bounds, NOTHING.bounds)
-    marks = Marks(marks.own, marks.first)
-    return _run(gradient, steps, within, marks, window, shape, rectifying, stirring, is_back=True)
+    return _run(
+        *(gradient, steps, within, (marks.own, marks.first), window, shape, rectifying, stirring),
+        is_back=True,
+    )
+
+
+def _bits(number: int) -> Tensor:
+    return torch.empty(number // WIDE, dtype=torch.uint8)
 
 
 def _run(
     maps: Tensor,
     steps: tuple[Step, ...],
     bounds: tuple[Bounds, Bounds],
-    marks: Marks,
+    marks: tuple[Tensor | None, Tensor | None],
     window: Window,
     shape: tuple[int, int, int],
     rectifying: Rectifying,
@@ -94,6 +97,7 @@ def _run(
     outputs, *size = shape
     result = like_by_pixel(maps, *size, channels=outputs)
     first, own, last = steps
+    assert own.weight is not None
     channels, threads = own.weight.shape[1], torch.get_num_threads()
     assert channels % WIDE == 0
     tall, most = _at_once(window, columns, size[1], channels, size[0], is_back=is_back)
@@ -101,7 +105,7 @@ def _run(
     share = channels * (most * columns + tall * size[1])
     values, told_result, *last_bounds = rectifying.told(result)
     call(
-        *("bottleneck", maps, *first, marks.first, *own, marks.own, *last, values, told_result),
+        *("bottleneck", maps, *first, marks[0], *own, marks[1], *last, values, told_result),
         *(stirring, maps.new_empty(threads * share), *bounds[0], *bounds[1], *last_bounds),
         *(*window.size, *window.stride, *window.padding),
         *(batch, inputs, rows, columns, maps.stride(0), pixel_stride(maps), channels, outputs),
