@@ -40,7 +40,7 @@ def _kept(network: Network, recipe: Recipe, places: int) -> int:
         kept[storage.data_ptr()] = storage.nbytes()
         return values
 
-    slots = Slots(network, recipe, places, captures=False)
+    slots = Slots(network, recipe, places, captures=False, presumes=False)
     slots.fill(iter(enumerate([recipe] * places)))
     slots.step()  # what is made once is not a row's
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda values: values):

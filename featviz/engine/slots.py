@@ -126,9 +126,18 @@ class Slots:
     """
 
     def __init__(
-        self, network: Network, first: Recipe, places: int, *, captures: bool = True
+        self,
+        network: Network,
+        first: Recipe,
+        places: int,
+        *,
+        captures: bool = True,
+        presumes: bool = True,
     ) -> None:
+        """`presumes`: see `Presumed`; without, redirected steps take all the memory that they may
+        ever take."""
         self.network = network
+        self._presumes = presumes
         self.first = first
         self._open = places
         """The first so many places are given to recipes; a further one only fills the batch."""
@@ -197,15 +206,12 @@ class Slots:
 
     def _advance(self, ready: "_Ready", *, redirects: bool) -> None:
         """A step as the device sees it: nothing but tensors that stay where they are."""
-        stopping, plan = self._stopping, ready.accelerated
+        stopping = self._stopping
         if redirects:
             rows = stopping.numbers < self.first.redirected_steps
-            presumed = Presumed(rows)
-            heard, values, gradient = self._told(ready, plan.redirecting(rows, presumed))
-            if presumed.is_refuted:
-                heard, values, gradient = self._told(ready, plan.redirecting(rows))
+            heard, values, gradient = self._told_redirected(ready, rows)
         else:
-            heard, values, gradient = self._told(ready, plan)
+            heard, values, gradient = self._told(ready, ready.accelerated)
         is_finite = torch.isfinite(values) & is_finite_by_row(gradient)
         numbers = stopping.numbers.clone()
         stopping.hear(heard)
@@ -226,6 +232,17 @@ class Slots:
         values = heard + looked
         (gradient,) = torch.autograd.grad(values.sum(), parameters)
         return heard.detach(), values.detach(), gradient
+
+    def _told_redirected(
+        self, ready: "_Ready", rows: Flags
+    ) -> tuple[PerImage, PerImage, Parameters]:
+        """The same with redirected gradients in some rows."""
+        if self._presumes:
+            presumed = Presumed(rows)
+            told = self._told(ready, ready.accelerated.redirecting(rows, presumed))
+            if not presumed.is_refuted:
+                return told
+        return self._told(ready, ready.accelerated.redirecting(rows))
 
     def ended(self) -> list[tuple[int, Finished]]:
         """The pictures that are done, by the number of their recipe; they leave their places."""
