@@ -2,6 +2,7 @@
 of a batch in which it was not so."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from featviz.engine.objectives import Channel
 from featviz.engine.presumed import Presumed, stirs_by_row
 from featviz.engine.recipe import default_recipe
 from featviz.engine.redirect import redirecting
-from featviz.engine.slots import Finished, optimize_batch
+from featviz.engine.slots import Finished, Slots, optimize_batch
 from featviz.kernels import host
 from featviz.network.network import Network
 from featviz.network.recording import Prefix
@@ -145,8 +146,8 @@ def test_a_step_that_is_refuted_is_taken_rectifier_by_rectifier(
         grey = layers[:at](torch.zeros(1, 3, SIDE, SIDE)).amax()
         layers[at - 1].bias -= grey + 0.5  # dead at the start
     network = made(layers)
-    end, refuted = str(len(layers) - 1), []
-    look, redirects = Presumed.look, Accelerated.redirecting
+    end, presumptions, passes = str(len(layers) - 1), [], []
+    told, redirects = Slots._told, Accelerated.redirecting
 
     def rendered() -> Finished:
         settings = {"size": SIDE, "steps": 24, "redirected_steps": 16}
@@ -155,17 +156,20 @@ def test_a_step_that_is_refuted_is_taken_rectifier_by_rectifier(
             [default_recipe(network, Channel(end, k), seed=k, **settings) for k in range(3)],
         )
 
-    def noted(self: Presumed, *stirring: Tensor) -> None:
-        look(self, *stirring)
-        refuted.append(self.is_refuted)
+    def noted(self: Slots, ready: Any, plan: Accelerated) -> tuple[Tensor, ...]:
+        passes.append(plan)
+        presumptions.extend([] if plan.presumed is None else [plan.presumed])
+        return told(self, ready, plan)
 
-    monkeypatch.setattr(Presumed, "look", noted)
+    monkeypatch.setattr(Slots, "_told", noted)
     quick = rendered()
+    refuted = [each for each in presumptions if each.is_refuted]
+    assert 0 < len(refuted) < len(presumptions)
+    assert len(passes) == 24 + len(refuted)
     monkeypatch.setattr(
         Accelerated, "redirecting", lambda self, rows, _=None: redirects(self, rows)
     )
     exact = rendered()
-    assert len(set(refuted)) == 2  # some steps were, and some were not
     assert torch.equal(quick.images, exact.images)
     assert torch.equal(quick.course, exact.course)
     assert bool(quick.moved.all())
@@ -182,3 +186,5 @@ def test_rows_stir_where_torch_says_so() -> None:
         assert stirs_by_row(values.contiguous(memory_format=layout)).tolist() == expected
     assert stirs_by_row(values[:, :, ::2, ::2].double()).tolist() == expected
     assert stirs_by_row(values[:, 1:]).tolist() == [*expected[:2], False, *expected[3:]]
+    for dtype in (torch.float32, torch.float64):
+        assert stirs_by_row(torch.tensor([0.0, 2.0], dtype=dtype)).tolist() == [False, True]

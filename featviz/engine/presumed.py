@@ -23,10 +23,15 @@ class Presumed:
 
     def look(self, *stirring: Flags) -> None:
         """In which rows the gradient is not all zero: at an operation's result, behind each
-        rectifier of its work, and so on to its input."""
+        rectifier of its work, and so on to its input.
+
+        What lies just before a rectifier is not known: a row may be taken for blocked that is not.
+        """
+        if self.is_refuted:
+            return
         stirs = torch.stack(stirring)
         is_blocked = stirs[:-1] & ~stirs[1:] & self.rows
-        self.is_refuted = self.is_refuted or bool(is_blocked.any())
+        self.is_refuted = bool(is_blocked.any())
 
 
 def stirs_by_row(values: Tensor) -> Flags:
@@ -34,4 +39,4 @@ def stirs_by_row(values: Tensor) -> Flags:
     rows = None if values.is_cuda else kernels("rows", values)
     if rows is not None:
         return rows.stirred(values)
-    return (values != 0).flatten(1).any(dim=1)
+    return (values != 0).any(dim=tuple(range(1, values.ndim)))

@@ -101,17 +101,19 @@ def fitting_slots(
     """The wanted slots, or as many as memory has room for; never fewer than one recipe needs.
 
     `memory`: bytes; most of what is free where it is None. Of recipes that need alike one is
-    looked at. Raises what `render_each` raises of those.
+    looked at. Raises what `render_each` raises.
     """
     least = max((recipe.count for recipe in recipes), default=1)
     if wanted <= least:
         return wanted
     if dtype not in DTYPES:
         raise UnknownName("dtype", dtype, DTYPES)
+    alike: dict[Hashable, Recipe] = {}
     for recipe in recipes:
         is_for(network, recipe)
+        recipe.objective.resolve(network)
+        alike.setdefault((batch_key(recipe), recipe.objective.layers), recipe)
     placed = network.at(check_device(device), DTYPES[dtype])
-    alike = {(each.shape, each.transforms, each.objective.layers): each for each in recipes}
     largest = max(
         alike.values(), key=lambda each: (each.shape.rows * each.shape.columns, check(placed, each))
     )

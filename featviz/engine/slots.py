@@ -33,6 +33,9 @@ from featviz.shapes import Flags, Images, PerImage, Rows
 CHECK_EVERY = 16
 """Steps between looks at whether a row has stopped early; a look waits for the device."""
 
+DOUBTED = 4
+"""Redirected steps without presumption, from one that was refuted on."""
+
 LEAST_ROWS = 2
 """A batch of one takes other kernels, which round otherwise, than every larger one."""
 
@@ -138,6 +141,8 @@ class Slots:
         ever take."""
         self.network = network
         self._presumes = presumes
+        self._doubted = 0
+        """For so many steps nothing is presumed."""
         self.first = first
         self._open = places
         """The first so many places are given to recipes; a further one only fills the batch."""
@@ -237,11 +242,13 @@ class Slots:
         self, ready: "_Ready", rows: Flags
     ) -> tuple[PerImage, PerImage, Parameters]:
         """The same with redirected gradients in some rows."""
-        if self._presumes:
-            presumed = Presumed(rows)
+        if self._presumes and self._doubted == 0:
+            presumed = Presumed(rows & self._stopping.runs)
             told = self._told(ready, ready.accelerated.redirecting(rows, presumed))
             if not presumed.is_refuted:
                 return told
+            self._doubted = DOUBTED
+        self._doubted = max(0, self._doubted - 1)
         return self._told(ready, ready.accelerated.redirecting(rows))
 
     def ended(self) -> list[tuple[int, Finished]]:

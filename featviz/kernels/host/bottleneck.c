@@ -37,8 +37,8 @@ typedef struct {
    and made narrow by the last, if there is one. On the way there each step is held within bounds, and marks are set for the way
    back, where they are read: `first_marks` for what the first product makes, `marks` for what is
    summed. `values` are what the rectifier before it all gave, for the last step of the way back.
-   `stirring`, where it is wanted: for each picture whether anything of what the first product makes,
-   and then whether anything of what is summed, is not zero.
+   `stirring`, where it is wanted: for each picture whether anything of what the first product
+   makes, and then whether anything of what is summed, is not zero.
    Each thread has `share` of the room, for `most` rows of what is summed and `tall` of the sums.
    Wide channels are a multiple of WIDE; the result is dense. */
 KERNEL bottleneck(const float *restrict maps, const float *restrict first_weight,

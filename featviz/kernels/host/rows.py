@@ -18,8 +18,10 @@ def stirred(values: Tensor) -> Flags:
 
 
 def _asked(kernel: str, values: Tensor) -> Flags:
-    is_dense = values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last)
-    values, rows = values if is_dense else values.contiguous(), len(values)
+    if not values.is_contiguous():
+        layout = torch.channels_last if values.ndim == 4 else torch.contiguous_format
+        values = values.contiguous(memory_format=layout)
+    rows = len(values)
     result = torch.empty(rows, dtype=torch.bool, device=values.device)
     call(kernel, values, result, rows, values.numel() // max(1, rows))
     return result
