@@ -1,7 +1,6 @@
-"""What the tests of kernels share: a device, numbers, threads, gradients in float64."""
+"""What the tests of kernels share: a device, numbers, gradients in float64."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -14,17 +13,6 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     """Normal numbers, the same on every device."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(shape, generator=generator).to(DEVICE)
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """A context in which torch works with so many of them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def gradient_of(work: Callable[[Tensor], Tensor], at: Tensor, coming: Tensor) -> Tensor:

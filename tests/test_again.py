@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from kerneling import threads
 from PIL import Image
 
 import featviz
 from featviz.engine.again import again, stored
+from featviz.engine.execution import threads
 
 
 @pytest.mark.parametrize("count", [1, 2])

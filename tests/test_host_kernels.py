@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import torch
-from kerneling import threads as using
 from networks import network_of
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -26,7 +25,9 @@ from featviz.engine.ascent import is_finite_by_row
 from featviz.engine.batch import shown_to
 from featviz.engine.convolution import Convolution
 from featviz.engine.execution import execution
+from featviz.engine.execution import threads as using
 from featviz.engine.operations import MaxPool, Rectifier
+from featviz.engine.presumed import stirs_by_row
 from featviz.engine.recipe import default_recipe
 from featviz.engine.slots import optimize_batch
 from featviz.engine.ways import Depthwise, FewProducts, First
@@ -536,18 +537,24 @@ def test_a_bottleneck_is_its_convolutions_to_the_bit(
         found, marks = bottleneck.there(maps, steps, bounds, window, (outputs, *out), held)
         assert torch.equal(found, expected)
         coming = random(*expected.shape, seed=5).contiguous(memory_format=LAST)
+        coming[:1] = 0
+        coming[1:2, :, : out[0] - 1] = 0  # the last row alone stirs
         passing = Rectifying(bounds[1], two), Rectifying(bounds[0], one) if has_first else within
         two = convolution.convolved_gradient(
             coming, kernels_back[1], place, (wide, *out), passing[0]
         )
         expected = depthwise.convolved_gradient(two, own, window, size, passing[1])
+        stirring, stirs = torch.zeros((2, batch), dtype=torch.bool), [stirs_by_row(two)]
+        stirs.append(stirs_by_row(expected) if has_first else torch.zeros_like(stirs[0]))
         if has_first:
             expected = convolution.convolved_gradient(
                 expected, kernels_back[0], place, (inputs, *size), within
             )
         weights = kernels_back[1], own, kernels_back[0] if has_first else None
-        found = bottleneck.back(coming, weights, marks, window, (inputs, *size), within)
+        shape = inputs, *size
+        found = bottleneck.back(coming, weights, marks, window, shape, within, stirring)
         assert torch.equal(found, expected)
+        assert torch.equal(stirring, torch.stack(stirs))
 
 
 @needs_compiler

@@ -20,7 +20,7 @@ from featviz.engine.memory import (
 from featviz.engine.objectives import Channel, Likeness
 from featviz.engine.recipe import default_recipe
 from featviz.engine.render import default_slots, fitting_slots, render
-from featviz.errors import Malformed
+from featviz.errors import Malformed, OutOfRange
 from featviz.network.network import Network
 from featviz.network.zoo import load
 
@@ -81,6 +81,9 @@ def test_a_rendering_takes_no_more_slots_than_memory_has_room_for(
     assert default_slots(pairs, "cpu") == 12  # five fours: three and two
     assert default_slots([], "cpu") == 1
     assert fitting_slots(network, recipes, 5, device="cpu", memory=budget) == 3
+    bad = replace(recipes[0], objective=Channel("third", 99))
+    with pytest.raises(OutOfRange):
+        fitting_slots(network, [*recipes, bad], 5, device="cpu")
     assert render(network, recipes, memory=budget)[0].execution.slots == 3
     assert render(network, recipes)[0].execution.slots == 5
     monkeypatch.setattr(memory, "MOST_OF_FREE", 0.8)

@@ -14,7 +14,7 @@ from featviz.engine.objectives import Channel
 from featviz.engine.presumed import Presumed, stirs_by_row
 from featviz.engine.recipe import default_recipe
 from featviz.engine.redirect import redirecting
-from featviz.engine.slots import Finished, Slots, optimize_batch
+from featviz.engine.slots import DOUBTED, Finished, Slots, optimize_batch
 from featviz.kernels import host
 from featviz.network.network import Network
 from featviz.network.recording import Prefix
@@ -166,6 +166,9 @@ def test_a_step_that_is_refuted_is_taken_rectifier_by_rectifier(
     refuted = [each for each in presumptions if each.is_refuted]
     assert 0 < len(refuted) < len(presumptions)
     assert len(passes) == 24 + len(refuted)
+    presumes = [each.presumed is not None for each in passes]
+    at = [each.presumed for each in passes].index(refuted[0]) + 1
+    assert presumes[at : at + DOUBTED + 1] == [False] * DOUBTED + [True]
     monkeypatch.setattr(
         Accelerated, "redirecting", lambda self, rows, _=None: redirects(self, rows)
     )
@@ -173,6 +176,22 @@ def test_a_step_that_is_refuted_is_taken_rectifier_by_rectifier(
     assert torch.equal(quick.images, exact.images)
     assert torch.equal(quick.course, exact.course)
     assert bool(quick.moved.all())
+
+
+@needs_compiler
+def test_a_row_that_only_fills_the_batch_refutes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, rows = made(loud(convolutions)), []
+    look = Presumed.look
+
+    def noted(self: Presumed, *stirring: Tensor) -> None:
+        look(self, *stirring)
+        rows.append(self.rows.tolist())
+
+    monkeypatch.setattr(Presumed, "look", noted)
+    settings = {"size": SIDE, "steps": 3, "redirected_steps": 2}
+    optimize_batch(network, [default_recipe(network, Channel("10", 0), **settings)])
+    assert rows
+    assert all(each == [True, False] for each in rows)
 
 
 def test_rows_stir_where_torch_says_so() -> None:

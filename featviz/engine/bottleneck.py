@@ -124,8 +124,8 @@ class _Run(torch.autograd.Function):
         stirring = torch.zeros((2, len(gradients[0])), dtype=torch.bool)
         found = back(gradients[0], weights, marks, own.window, shape, passing, stirring)
         inside = stirring[:1] if first is None else stirring
-        last = [stirs_by_row(found)] if values else []
-        ctx.presumed.look(stirs_by_row(gradients[0]), *inside, *last)
+        at_input = [stirs_by_row(found)] if values else []
+        ctx.presumed.look(stirs_by_row(gradients[0]), *inside, *at_input)
         return found, None, None, None, None
 
 

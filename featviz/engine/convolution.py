@@ -79,7 +79,7 @@ class Convolution:
         presumed: Presumed | None = None,
     ) -> Tensor:
         """`holds`: it does its part for the rectifier after it (`can_hold`); `passes`: the gradient
-        passes where the rectifier before it lets it (`can_pass`), as is `presumed` of it."""
+        passes where the rectifier before it lets it (`can_pass`), which `presumed` is told of."""
         way = self._way(values)
         if way is not None:
             held = None if self.held is None or not holds else self.held.bounds

@@ -143,8 +143,8 @@ def taken(
     presumed: Presumed | None = None,
 ) -> Tensor:
     """The convolution, `held` within bounds for the rectifier after it; the gradient passes where
-    the values are `within` those of the rectifier before it, whose results they are, as is
-    `presumed` of it."""
+    the values are `within` those of the rectifier before it, whose results they are, and `presumed`
+    is told of it."""
     result = _Taken.apply(values, way, held, within, presumed)
     assert isinstance(result, Tensor)
     return result

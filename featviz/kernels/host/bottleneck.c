@@ -6,7 +6,8 @@
 #include "windows.h"
 
 /* Which rows of the wide maps the results from `first` on see: from `top` to before `end`. */
-INLINE void find_range(const window *w, count rows, count first, count few, count *top, count *end) {
+INLINE void find_range(const window *w, count rows, count first, count few, count *top,
+                       count *end) {
     count last = first + few - 1, from, to;
     if (w->is_back) {
         from = first + w->above - w->height + 1;
@@ -33,10 +34,11 @@ typedef struct {
     count top, step, apart;
 } seen_rows;
 
-/* `maps` (strides as given) are made wide by the first weight, if there is one, summed over windows,
-   and made narrow by the last, if there is one. On the way there each step is held within bounds, and marks are set for the way
-   back, where they are read: `first_marks` for what the first product makes, `marks` for what is
-   summed. `values` are what the rectifier before it all gave, for the last step of the way back.
+/* `maps` (strides as given) are made wide by the first weight, if there is one, summed over
+   windows, and made narrow by the last, if there is one. On the way there each step is held within
+   bounds, and marks are set for the way back, where they are read: `first_marks` for what the first
+   product makes, `marks` for what is summed. `values` are what the rectifier before it all gave,
+   for the last step of the way back.
    `stirring`, where it is wanted: for each picture whether anything of what the first product
    makes, and then whether anything of what is summed, is not zero.
    Each thread has `share` of the room, for `most` rows of what is summed and `tall` of the sums.

@@ -3,8 +3,8 @@
 #include "common.h"
 
 /* Whether all values of a row are numbers: neither NaN nor infinite. */
-KERNEL finite_rows(const float *restrict values, uint8_t *restrict result, count rows, count number,
-              count threads) {
+KERNEL finite_rows(const float *restrict values, uint8_t *restrict result, count rows,
+                   count number, count threads) {
     const int32_t exponent = 0x7f800000;
     SHARED
     for (count row = 0; row < rows; row++) {
