@@ -59,9 +59,8 @@ KERNEL bottleneck(const float *restrict maps, const float *restrict first_weight
     rectifier first_beside = {first_low, first_high, 0, first_marks, is_back != 0};
     rectifier own_beside = {low, high, 0, marks, is_back != 0};
     rectifier last_beside = {last_low, last_high, values, 0, is_back != 0};
-    window w = {weight, bias, height, width, down, right, above, left, channels, is_back != 0, {0}};
+    window all = {weight, bias, height, width, down, right, above, left, channels, 0, is_back != 0}, w = trimmed(all);
     int32_t seen_columns[out_columns * width];
-    find_used(&w);
     find_columns(&w, columns, out_columns, seen_columns);
     SHARED
     for (count worker = 0; worker < threads; worker++) {
@@ -95,7 +94,7 @@ KERNEL bottleneck(const float *restrict maps, const float *restrict first_weight
                 const float *from_row[MOST];
                 find_rows(&w, first + row, rows, seen.from, seen.top, seen.step, from_row);
                 count at = row * out_columns * channels;
-                sum_row(&w, from_row, seen.apart, seen_columns, out_columns, sums_to + at,
+                sum_row(&w, from_row, columns, seen.apart, seen_columns, out_columns, sums_to + at,
                         from_place(beside, at));
             }
             if (!last_weight) continue;

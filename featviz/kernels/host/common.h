@@ -17,6 +17,7 @@
 #define SHARED_2 _Pragma("omp parallel for collapse(2) num_threads((int)threads) schedule(static)")
 
 #define ALL _Pragma("GCC unroll 8") /* short loops over what then stays in registers */
+#define ALL_SEEN _Pragma("GCC unroll 24")
 
 #ifdef __AVX__
 #define IN_REGISTER(vector) __asm__("" : "+v"(vector)) /* so that memory is asked for it once */
@@ -63,6 +64,27 @@ INLINE floats fused(floats total, floats a, floats b) {
 }
 INLINE floats load(const float *from) { return *(const unaligned_floats *)from; }
 INLINE void store(float *to, floats value) { *(unaligned_floats *)to = value; }
+
+/* The widest vectors that the processor has, for sums that are many. */
+#ifdef __AVX512F__
+#define LINE 16
+#else
+#define LINE WIDE
+#endif
+typedef float line __attribute__((vector_size(4 * LINE)));
+typedef float unaligned_line __attribute__((vector_size(4 * LINE), aligned(4)));
+typedef union {
+    line whole;
+    floats part[LINE / WIDE];
+} parts;
+
+#ifdef __AVX512F__
+INLINE line fused_line(line total, line a, line b) { return _mm512_fmadd_ps(a, b, total); }
+#else
+#define fused_line fused
+#endif
+INLINE line load_line(const float *from) { return *(const unaligned_line *)from; }
+INLINE void store_line(float *to, line value) { *(unaligned_line *)to = value; }
 
 #ifdef __clang__
 #define PICKED(first, second, ...) __builtin_shufflevector(first, second, __VA_ARGS__)
@@ -158,5 +180,30 @@ INLINE floats rectified(floats made, const rectifier *r, count at, count few) {
     if (r->marks) r->marks[at / WIDE] = marked(is_within(held, r));
     return held;
 }
+
+/* The same for a whole line. */
+#ifdef __AVX512F__
+INLINE __mmask16 is_line_within(line value, const rectifier *r) {
+    return _mm512_cmp_ps_mask(value, _mm512_set1_ps(r->low), _CMP_NLE_UQ) &
+           _mm512_cmp_ps_mask(value, _mm512_set1_ps(r->high), _CMP_NGE_UQ);
+}
+
+INLINE line rectified_line(line made, const rectifier *r, count at) {
+    __mmask16 mark;
+    if (r->is_back && r->marks) {
+        memcpy(&mark, r->marks + at / WIDE, sizeof(mark));
+        return _mm512_maskz_mov_ps(mark, made);
+    }
+    if (r->values) return _mm512_maskz_mov_ps(is_line_within(load_line(r->values + at), r), made);
+    line held = _mm512_min_ps(_mm512_set1_ps(r->high), _mm512_max_ps(_mm512_set1_ps(r->low), made));
+    mark = is_line_within(held, r);
+    if (r->marks) memcpy(r->marks + at / WIDE, &mark, sizeof(mark));
+    return held;
+}
+#else
+INLINE line rectified_line(line made, const rectifier *r, count at) {
+    return rectified(made, r, at, LINE);
+}
+#endif
 
 #endif

@@ -10,9 +10,8 @@ KERNEL depthwise(const float *restrict maps, const float *restrict weight,
                  count rows, count columns, count image_stride, count stride, count out_rows,
                  count out_columns, count is_back, count threads) {
     rectifier beside = {low, high, values, 0, values != 0};
-    window w = {weight, bias, height, width, down, right, above, left, channels, is_back != 0, {0}};
+    window all = {weight, bias, height, width, down, right, above, left, channels, 0, is_back != 0}, w = trimmed(all);
     int32_t across[out_columns * width];
-    find_used(&w);
     find_columns(&w, columns, out_columns, across);
     SHARED_2
     for (count image = 0; image < batch; image++) {
@@ -20,7 +19,7 @@ KERNEL depthwise(const float *restrict maps, const float *restrict weight,
             count here = (image * out_rows + row) * out_columns * channels;
             const float *from_row[MOST];
             find_rows(&w, row, rows, maps + image * image_stride, 0, columns * stride, from_row);
-            sum_row(&w, from_row, stride, across, out_columns, result + here,
+            sum_row(&w, from_row, columns, stride, across, out_columns, result + here,
                     from_place(beside, here));
         }
     }

@@ -7,28 +7,11 @@
 #include "common.h"
 
 #ifdef __AVX512F__
-#define LINE 16 /* numbers in a vector */
 #define TOGETHER 8
 #else
-#define LINE 8
 #define TOGETHER 4 /* results */
 #endif
 #define PANEL 3 /* vectors of their channels */
-
-typedef float line __attribute__((vector_size(4 * LINE)));
-typedef float unaligned_line __attribute__((vector_size(4 * LINE), aligned(4)));
-typedef union {
-    line whole;
-    floats part[LINE / WIDE];
-} parts;
-
-#ifdef __AVX512F__
-INLINE line fused_line(line total, line a, line b) { return _mm512_fmadd_ps(a, b, total); }
-#else
-#define fused_line fused
-#endif
-
-INLINE line load_line(const float *from) { return *(const unaligned_line *)from; }
 
 /* What all results of a piece share. */
 typedef struct {
@@ -40,18 +23,14 @@ typedef struct {
     rectifier beside;
 } product;
 
-/* Channels of a result from place `at` on, the last `few` of it. */
-INLINE void leave(const product *p, line found, count at, count few) {
+/* The last `few` channels of a result, from place `at` on. */
+APART void leave_some(const product *p, line found, count at, count few) {
     parts each = {found};
     ALL for (int v = 0; v < LINE; v += WIDE) {
         if (few <= v) break;
         floats mine = rectified(each.part[v / WIDE], &p->beside, at + v, few - v);
         store_few(p->to + at + v, mine, few - v);
     }
-}
-
-APART void leave_some(const product *p, line found, count at, count few) {
-    leave(p, found, at, few);
 }
 
 /* `many` results side by side, which see what lies at `from` and lie `at` places from the first:
@@ -77,11 +56,13 @@ INLINE void make(const product *p, const float *from, count at, count c, int man
             }
         }
     int is_whole = outputs - c >= wide * LINE;
+    rectifier beside = p->beside;
+    float *to = p->to;
     ALL for (int k = 0; k < many; k++)
         ALL for (int v = 0; v < wide; v++) {
             count first = c + v * LINE, place = at + k * outputs + first;
             if (is_whole)
-                leave(p, total[k][v], place, LINE);
+                store_line(to + place, rectified_line(total[k][v], &beside, place));
             else if (first < outputs)
                 leave_some(p, total[k][v], place, least(outputs - first, LINE));
         }

@@ -9,22 +9,39 @@
 #define MOST 81 /* places of a window: MOST_PLACES of layout.py */
 #define MANY 2  /* results, and vectors of their channels, that are made together */
 #define BROAD 4
+#define MOST_TAPS 5
+#define GROUP 8 /* results whose windows overlap, that are made together; or half as many */
 
-/* A window, the factors of its places (place, channel), and its turns. */
+/* A window, the factors of its places (place, channel), `below` from a row of them to the next, and
+   its turns. */
 typedef struct {
     const float *weight, *bias;
-    count height, width, down, right, above, left, channels;
+    count height, width, down, right, above, left, channels, below;
     int is_back;
-    uint8_t is_used[MOST];
 } window;
 
-/* Places whose factors are all zero, with which a kernel takes in a padding, are left out. */
-INLINE void find_used(window *w) {
-    for (count place = 0; place < w->height * w->width; place++) {
-        w->is_used[place] = 0;
-        for (count c = 0; c < w->channels; c++)
-            w->is_used[place] |= w->weight[place * w->channels + c] != 0;
-    }
+INLINE int is_used(const window *w, count y, count x) {
+    const float *factors = w->weight + y * w->below + x * w->channels;
+    for (count c = 0; c < w->channels; c++)
+        if (factors[c] != 0) return 1;
+    return 0;
+}
+
+/* Without outer rows and columns whose factors are all zero: with them a kernel takes in a padding. */
+INLINE window trimmed(window w) {
+    count top = w.height, bottom = 0, left = w.width, right = 0;
+    w.below = w.width * w.channels;
+    for (count y = 0; y < w.height; y++)
+        for (count x = 0; x < w.width; x++) {
+            if (!is_used(&w, y, x)) continue;
+            top = least(top, y), left = least(left, x);
+            bottom = y + 1, right = x + 1 > right ? x + 1 : right;
+        }
+    w.height = bottom > top ? bottom - top : 0, w.width = right > left ? right - left : 0;
+    if (!w.height) return w;
+    w.weight += top * w.below + left * w.channels;
+    w.above -= top, w.left -= left;
+    return w;
 }
 
 /* Which value result `at` sees through a place of the window in one direction, or, on the way back,
@@ -58,7 +75,7 @@ INLINE void find_rows(const window *w, count row, count rows, const float *maps,
 typedef struct {
     const float *bias;
     count from_step, to_step; /* between results, in what is summed and in what is made */
-    count channels;
+    count begin, channels;    /* the first channel, and the one after the last */
     float *to;
     rectifier beside;
 } sum;
@@ -98,24 +115,118 @@ INLINE void sums(const sum *s, const float *from, const count *far, const float 
 /* All channels of them. */
 INLINE void all_sums(const sum *s, const float *from, const count *far, const float *const *weight,
                      count taps, count at, int many) {
-    count c = 0, channels = s->channels;
+    count c = s->begin, channels = s->channels;
     for (; c + BROAD * WIDE <= channels; c += BROAD * WIDE)
         sums(s, from, far, weight, taps, at, c, many, BROAD, WIDE);
     for (; c + WIDE <= channels; c += WIDE) sums(s, from, far, weight, taps, at, c, many, 1, WIDE);
     if (c < channels) sums(s, from, far, weight, taps, at, c, many, 1, channels - c);
 }
 
-/* A row of results, from the rows of what is summed that its window sees (0 for none), `stride`
-   between their pixels. */
-APART void sum_row(const window *w, const float *const *from_row, count stride,
-                           const int32_t *across, count out_columns, float *to,
-                           rectifier beside) {
+/* Results of a row that are `apart` from each other, from `first` on, and the columns that they see:
+   the first of them through its `taps` places, of which `place` is the first and the others come
+   `turn` later, sees `seen_first` and what is next to it; the next result what is `step` further.
+   On the way back all of this is seen in a mirror, from the last result on. */
+typedef struct {
+    count first, apart, number, seen_first, place, turn, taps, step, columns, mirror;
+} overlap;
+
+INLINE overlap overlap_of(const window *w, count first, count apart, count columns,
+                          count out_columns) {
+    count number = (out_columns - first + apart - 1) / apart;
+    if (!w->is_back)
+        return (overlap){first,    apart,    number,  -w->left, 0,
+                         1,        w->width, w->right, columns, 1};
+    count place = ((first + w->left) % apart + apart) % apart;
+    return (overlap){first + (number - 1) * apart,
+                     apart,
+                     number,
+                     (first + w->left - place) / apart + number - 1,
+                     place,
+                     apart,
+                     (w->width - place + apart - 1) / apart,
+                     1,
+                     columns,
+                     -1};
+}
+
+/* The sums of `many` results, from the `start`-th on, at LINE channels from `c` on: what several of
+   them see is read once. Every sum is taken in the same order as by itself. */
+INLINE void overlapping(const window *w, const sum *s, const float *const *from_row, count stride,
+                        const overlap *o, count start, count c, int many, int taps, int step) {
+    line total[GROUP];
+    count seen = o->seen_first + o->mirror * step * start, across = o->mirror * stride;
+    count low = o->mirror > 0 ? -seen : seen - o->columns + 1, high = low + o->columns;
+    ALL for (int k = 0; k < many; k++) total[k] = s->bias ? load_line(s->bias + c) : (line){0};
+    for (count y = 0; y < w->height; y++) {
+        if (!from_row[y]) continue;
+        const float *weight = w->weight + y * w->below + o->place * w->channels + c;
+        const float *from = from_row[y] + seen * stride + c;
+        line factors[MOST_TAPS];
+        ALL for (int t = 0; t < taps; t++) {
+            factors[t] = load_line(weight + t * o->turn * w->channels);
+            IN_REGISTER(factors[t]);
+        }
+        ALL_SEEN for (int j = 0; j < step * (many - 1) + taps; j++) {
+            if (j < low || j >= high) continue;
+            line value = load_line(from + j * across);
+            IN_REGISTER(value);
+            ALL for (int k = 0; k < many; k++) {
+                int t = j - step * k;
+                if (t >= 0 && t < taps) total[k] = fused_line(total[k], value, factors[t]);
+            }
+        }
+    }
+    count further = o->mirror * s->to_step;
+    count at = (o->first + o->mirror * start * o->apart) * w->channels + c;
+    rectifier beside = s->beside;
+    float *to = s->to;
+    ALL for (int k = 0; k < many; k++, at += further)
+        store_line(to + at, rectified_line(total[k], &beside, at));
+}
+
+/* Groups of them; some of the last group a second time, so that it is whole. */
+INLINE void overlapping_groups(const window *w, const sum *s, const float *const *from_row,
+                               count stride, const overlap *o, int taps, int step) {
+    count most = o->number < GROUP ? GROUP / 2 : GROUP;
+    for (count done = 0; done < o->number; done += most) {
+        count start = least(done, o->number - most);
+        for (count c = 0; c < s->begin; c += LINE)
+            if (most == GROUP)
+                overlapping(w, s, from_row, stride, o, start, c, GROUP, taps, step);
+            else
+                overlapping(w, s, from_row, stride, o, start, c, GROUP / 2, taps, step);
+    }
+}
+
+/* Whether the channels before `begin` were summed so: the results are enough, and of a kind that is
+   compiled. */
+APART int overlapping_row(const window *w, const sum *s, const float *const *from_row,
+                          count stride, overlap o) {
+    if (o.number < GROUP / 2) return 0;
+#define KIND(TAPS, STEP)                                                                         \
+    if (o.taps == TAPS && o.step == STEP) {                                                      \
+        overlapping_groups(w, s, from_row, stride, &o, TAPS, STEP);                              \
+        return 1;                                                                                \
+    }
+    KIND(1, 1) KIND(2, 1) KIND(3, 1) KIND(5, 1) KIND(3, 2) KIND(5, 2)
+#undef KIND
+    return 0;
+}
+
+/* A row of results, from the rows of what is summed that its window sees (0 for none), of so many
+   columns, `stride` between their pixels. */
+APART void sum_row(const window *w, const float *const *from_row, count columns, count stride,
+                   const int32_t *across, count out_columns, float *to, rectifier beside) {
     count apart = w->is_back ? w->right : 1; /* results side by side in this see values that are */
     count from_step = (w->is_back ? 1 : w->right) * stride;
-    sum s = {w->bias, from_step, apart * w->channels, w->channels, to, beside};
+    sum s = {w->bias, from_step, apart * w->channels, 0, w->channels, to, beside};
     const float *origin = 0;
     for (count y = 0; y < w->height && !origin; y++) origin = from_row[y];
     for (count first = 0; first < least(apart, out_columns); first++) {
+        s.begin = w->channels / LINE * LINE;
+        overlap o = overlap_of(w, first, apart, columns, out_columns);
+        if (!overlapping_row(w, &s, from_row, stride, o)) s.begin = 0;
+        if (s.begin == w->channels) continue;
         const float *own[MOST], *from = origin;
         count far[MOST], taps = 0, before = -1;
         for (count column = first; column < out_columns;) {
@@ -134,9 +245,9 @@ APART void sum_row(const window *w, const float *const *from_row, count stride,
                 for (count y = 0; y < w->height; y++)
                     for (count x = 0; x < w->width; x++) {
                         int is_there = from_row[y] && here[x] >= 0;
-                        if (!is_there || !w->is_used[y * w->width + x]) continue;
+                        if (!is_there) continue;
                         far[taps] = from_row[y] - origin + here[x] * stride;
-                        own[taps++] = w->weight + (y * w->width + x) * w->channels;
+                        own[taps++] = w->weight + y * w->below + x * w->channels;
                     }
             }
             if (many == MANY)
