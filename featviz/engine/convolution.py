@@ -219,7 +219,7 @@ class Convolution:
         outputs, inputs, *size = self.weight.shape
         settings = self.stride, self.padding, self.dilation, self.groups
         is_plain = tuple(size) == (3, 3) and settings == ((1, 1), (1, 1), (1, 1), 1)
-        if not is_plain or min(outputs, inputs) < _MANY or outputs % 8 or inputs % 8:
+        if not is_plain or min(outputs, inputs) < _MANY or outputs % 16 or inputs % 16:
             return False
         rows, columns = values.shape[2:]
         return 2 * rows * columns >= 16 * -(-rows // 4) * -(-columns // 4)

@@ -17,7 +17,7 @@
 #define SHARED_2 _Pragma("omp parallel for collapse(2) num_threads((int)threads) schedule(static)")
 
 #define ALL _Pragma("GCC unroll 8") /* short loops over what then stays in registers */
-#define ALL_SEEN _Pragma("GCC unroll 24")
+#define ALL_SEEN _Pragma("GCC unroll 24") /* a few more */
 
 #ifdef __AVX__
 #define IN_REGISTER(vector) __asm__("" : "+v"(vector)) /* so that memory is asked for it once */

@@ -27,7 +27,7 @@ INLINE int is_used(const window *w, count y, count x) {
     return 0;
 }
 
-/* Without outer rows and columns whose factors are all zero: with them a kernel takes in a padding. */
+/* Without outer rows and columns of zeros, with which a kernel takes in a padding. */
 INLINE window trimmed(window w) {
     count top = w.height, bottom = 0, left = w.width, right = 0;
     w.below = w.width * w.channels;
@@ -38,7 +38,7 @@ INLINE window trimmed(window w) {
             bottom = y + 1, right = x + 1 > right ? x + 1 : right;
         }
     w.height = bottom > top ? bottom - top : 0, w.width = right > left ? right - left : 0;
-    if (!w.height) return w;
+    if (!w.height) return w; /* nothing is used */
     w.weight += top * w.below + left * w.channels;
     w.above -= top, w.left -= left;
     return w;
@@ -122,31 +122,26 @@ INLINE void all_sums(const sum *s, const float *from, const count *far, const fl
     if (c < channels) sums(s, from, far, weight, taps, at, c, many, 1, channels - c);
 }
 
-/* Results of a row that are `apart` from each other, from `first` on, and the columns that they see:
-   the first of them through its `taps` places, of which `place` is the first and the others come
-   `turn` later, sees `seen_first` and what is next to it; the next result what is `step` further.
-   On the way back all of this is seen in a mirror, from the last result on. */
+/* Results of a row that are `apart` from each other, `number` from `first` on, and which of the
+   `columns` they see: the first of them sees `seen_first` through its first place, `place`, and
+   what is next to it through the others, `taps` in all and `turn` apart; each further result sees
+   what is `step` further. On the way back all of it is seen in a mirror (-1), from the last result
+   on. */
 typedef struct {
-    count first, apart, number, seen_first, place, turn, taps, step, columns, mirror;
+    count first, apart, number, columns, seen_first, place, taps, turn, step, mirror;
 } overlap;
 
 INLINE overlap overlap_of(const window *w, count first, count apart, count columns,
                           count out_columns) {
     count number = (out_columns - first + apart - 1) / apart;
-    if (!w->is_back)
-        return (overlap){first,    apart,    number,  -w->left, 0,
-                         1,        w->width, w->right, columns, 1};
-    count place = ((first + w->left) % apart + apart) % apart;
-    return (overlap){first + (number - 1) * apart,
-                     apart,
-                     number,
-                     (first + w->left - place) / apart + number - 1,
-                     place,
-                     apart,
-                     (w->width - place + apart - 1) / apart,
-                     1,
-                     columns,
-                     -1};
+    overlap o = {first, apart, number, columns, -w->left, 0, w->width, 1, w->right, 1};
+    if (!w->is_back) return o;
+    o.place = ((first + w->left) % apart + apart) % apart;
+    o.taps = (w->width - o.place + apart - 1) / apart;
+    o.first = first + (number - 1) * apart;
+    o.seen_first = (first + w->left - o.place) / apart + number - 1;
+    o.turn = apart, o.step = 1, o.mirror = -1;
+    return o;
 }
 
 /* The sums of `many` results, from the `start`-th on, at LINE channels from `c` on: what several of

@@ -8,9 +8,9 @@
 #define SEEN 6
 
 /* One direction of the way in: B^T of the paper. */
-INLINE void enter(const floats from[SEEN], floats to[SEEN]) {
-    floats even = from[4] - 4 * from[2], odd = from[3] - 4 * from[1];
-    floats near = from[4] - from[2], far = 2 * (from[3] - from[1]);
+INLINE void enter(const line from[SEEN], line to[SEEN]) {
+    line even = from[4] - 4 * from[2], odd = from[3] - 4 * from[1];
+    line near = from[4] - from[2], far = 2 * (from[3] - from[1]);
     to[0] = 4 * from[0] - 5 * from[2] + from[4];
     to[1] = even + odd;
     to[2] = even - odd;
@@ -20,9 +20,9 @@ INLINE void enter(const floats from[SEEN], floats to[SEEN]) {
 }
 
 /* One direction of the way out: A^T of the paper. */
-INLINE void leave(const floats from[SEEN], floats to[TILE]) {
-    floats sum = from[1] + from[2], difference = from[1] - from[2];
-    floats far_sum = from[3] + from[4], far_difference = from[3] - from[4];
+INLINE void leave(const line from[SEEN], line to[TILE]) {
+    line sum = from[1] + from[2], difference = from[1] - from[2];
+    line far_sum = from[3] + from[4], far_difference = from[3] - from[4];
     to[0] = from[0] + sum + far_sum;
     to[1] = difference + 2 * far_difference;
     to[2] = sum + 4 * far_sum;
@@ -30,7 +30,7 @@ INLINE void leave(const floats from[SEEN], floats to[TILE]) {
 }
 
 /* Maps (by pixel, strides as given) to 36 planes of (tile, channel); channels are a multiple of
-   WIDE. Tiles beyond the maps' end, and what tiles see beyond it, are zero. */
+   LINE. Tiles beyond the maps' end, and what tiles see beyond it, are zero. */
 KERNEL winograd_enter(const float *restrict maps, float *restrict planes, count batch,
                       count channels, count rows, count columns, count image_stride, count stride,
                       count threads) {
@@ -41,8 +41,8 @@ KERNEL winograd_enter(const float *restrict maps, float *restrict planes, count 
         for (count tile = 0; tile < down * right; tile++) {
             count top = tile / right * TILE - 1, left = tile % right * TILE - 1;
             float *to = planes + (image * down * right + tile) * channels;
-            for (count c = 0; c < channels; c += WIDE) {
-                floats seen[SEEN][SEEN], half[SEEN][SEEN];
+            for (count c = 0; c < channels; c += LINE) {
+                line seen[SEEN][SEEN], half[SEEN][SEEN];
                 for (count high = 0; high < SEEN; high++)
                     for (count wide = 0; wide < SEEN; wide++) {
                         count row = top + high, column = left + wide;
@@ -50,18 +50,18 @@ KERNEL winograd_enter(const float *restrict maps, float *restrict planes, count 
                             row >= 0 && row < rows && column >= 0 && column < columns;
                         const float *from = maps + image * image_stride + c +
                                             (row * columns + column) * stride;
-                        seen[wide][high] = is_inside ? load(from) : whole(0);
+                        seen[wide][high] = is_inside ? load_line(from) : (line){0};
                     }
                 for (int wide = 0; wide < SEEN; wide++) {
-                    floats column[SEEN];
+                    line column[SEEN];
                     enter(seen[wide], column);
                     for (int high = 0; high < SEEN; high++) half[high][wide] = column[high];
                 }
                 for (int high = 0; high < SEEN; high++) {
-                    floats row[SEEN];
+                    line row[SEEN];
                     enter(half[high], row);
                     for (int wide = 0; wide < SEEN; wide++)
-                        store(to + (high * SEEN + wide) * plane + c, row[wide]);
+                        store_line(to + (high * SEEN + wide) * plane + c, row[wide]);
                 }
             }
         }
@@ -81,22 +81,22 @@ KERNEL winograd_leave(const float *restrict planes, const float *restrict bias,
         for (count tile = 0; tile < down * right; tile++) {
             count top = tile / right * TILE, left = tile % right * TILE;
             const float *from = planes + (image * down * right + tile) * channels;
-            for (count c = 0; c < channels; c += WIDE) {
-                floats half[TILE][SEEN], shift = bias ? load(bias + c) : whole(0);
+            for (count c = 0; c < channels; c += LINE) {
+                line half[TILE][SEEN], shift = bias ? load_line(bias + c) : (line){0};
                 for (int wide = 0; wide < SEEN; wide++) {
-                    floats column[SEEN], kept[TILE];
+                    line column[SEEN], kept[TILE];
                     for (int high = 0; high < SEEN; high++)
-                        column[high] = load(from + (high * SEEN + wide) * plane + c);
+                        column[high] = load_line(from + (high * SEEN + wide) * plane + c);
                     leave(column, kept);
                     for (int high = 0; high < TILE; high++) half[high][wide] = kept[high];
                 }
                 for (count high = 0; high < least(TILE, rows - top); high++) {
-                    floats row[TILE];
+                    line row[TILE];
                     leave(half[high], row);
                     count pixel = (image * rows + top + high) * columns + left;
                     for (count wide = 0; wide < least(TILE, columns - left); wide++) {
                         count to = (pixel + wide) * channels + c;
-                        store(maps + to, rectified(row[wide] + shift, &beside, to, WIDE));
+                        store_line(maps + to, rectified_line(row[wide] + shift, &beside, to));
                     }
                 }
             }
