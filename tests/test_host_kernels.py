@@ -471,6 +471,49 @@ def test_few_products_work_for_the_rectifiers_beside_them(*, has_bias: bool) -> 
 
 
 @needs_compiler
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("columns", [1, 3, 4, 7, 8, 9, 17, 33])
+@pytest.mark.parametrize("channels", [16, 43])  # a line or two, and what is left of another
+@pytest.mark.parametrize(
+    ("window", "zeros"),
+    [
+        (Window((3, 3), (1, 1), (1, 1)), (0, 0)),
+        (Window((5, 5), (1, 1), (2, 2)), (0, 0)),
+        (Window((3, 3), (2, 2), (1, 1)), (0, 0)),
+        (Window((4, 4), (2, 2), (1, 1)), (1, 1)),  # with what a kernel takes in a padding
+        (Window((6, 6), (2, 2), (2, 2)), (1, 1)),
+        (Window((5, 5), (2, 2), (2, 2)), (2, 0)),
+        (Window((3, 5), (2, 1), (0, 3)), (0, 0)),
+        (Window((7, 7), (1, 1), (3, 3)), (0, 0)),
+        (Window((2, 4), (1, 3), (1, 0)), (0, 1)),
+        (Window((1, 1), (1, 1), (0, 0)), (0, 0)),
+        (Window((3, 3), (1, 1), (1, 1)), (3, 3)),  # of nothing but zeros
+    ],
+)
+def test_a_depthwise_convolution_is_torchs_there_and_back(
+    window: Window, zeros: tuple[int, int], channels: int, columns: int, threads: int
+) -> None:
+    """`zeros`: rows and columns of them at the beginning of the kernel."""
+    size = (6, max(columns, window.size[1] - 2 * window.padding[1]))
+    out = window.output_size(*size)
+    weight, bias = random(*window.size, channels, seed=1), random(channels, seed=2)
+    weight[: zeros[0]], weight[:, : zeros[1]] = 0, 0
+    maps = random(2, channels, *size).contiguous(memory_format=LAST)
+    coming = random(2, channels, *out, seed=3).contiguous(memory_format=LAST)
+    kernel = weight.permute(2, 0, 1).unsqueeze(1).double()
+    exact = maps.double().requires_grad_()
+    settings = window.stride, window.padding, 1, channels
+    expected = functional.conv2d(exact, kernel, bias.double(), *settings)
+    (true,) = torch.autograd.grad(expected, exact, coming.double())
+    places = weight.flatten(0, 1).contiguous()
+    with using(threads):
+        there = depthwise.convolved(maps, places, bias, window, out)
+        back = depthwise.convolved_gradient(coming, places, window, size)
+    assert torch.allclose(there.double(), expected, atol=1e-5)
+    assert torch.allclose(back.double(), true, atol=1e-5)
+
+
+@needs_compiler
 @pytest.mark.parametrize("window", [Window((3, 3), (1, 1), (1, 1)), Window((4, 4), (2, 2), (1, 1))])
 def test_a_depthwise_gradient_passes_where_the_values_are_within(window: Window) -> None:
     values = random(2, 43, 10, 12).contiguous(memory_format=LAST)
