@@ -25,7 +25,11 @@ def conditions(device: torch.device) -> dict[str, Any]:
     """
     return {
         "date": datetime.now(tz=UTC).strftime("%Y-%m-%d"),
-        "hardware": {"device": _device_name(device), "threads": torch.get_num_threads()},
+        "hardware": {
+            "device": _device_name(device),
+            "threads": torch.get_num_threads(),
+            "instructions": torch.backends.cpu.get_cpu_capability(),
+        },
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("featviz", "torchvision", "timm")},

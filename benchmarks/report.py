@@ -52,9 +52,10 @@ def newest(pattern: str) -> dict[str, Any] | None:
 
 def _where(result: dict[str, Any]) -> str:
     hardware, versions = result["hardware"], result["versions"]
+    known = hardware.get("instructions")  # what the first results did not say
     return (
-        f"{hardware['device']}, {hardware['threads']} threads, torch {versions['torch']}, "
-        f"{result['date']}, commit `{result['commit']}`"
+        f"{hardware['device']}{f' ({known})' if known else ''}, {hardware['threads']} threads, "
+        f"torch {versions['torch']}, {result['date']}, commit `{result['commit']}`"
     )
 
 

@@ -157,6 +157,7 @@ def test_the_result_file_says_how_it_was_measured(tmp_path: Path) -> None:
     assert result["rows"] == rows
     assert result["versions"]["torch"] == torch.__version__
     assert result["hardware"]["threads"] == torch.get_num_threads()
+    assert result["hardware"]["instructions"] == torch.backends.cpu.get_cpu_capability()
     assert result["settings"]["matrix_flop_per_s"] == 1e9
 
 
