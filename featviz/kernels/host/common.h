@@ -196,8 +196,10 @@ INLINE line rectified_line(line made, const rectifier *r, count at) {
     }
     if (r->values) return _mm512_maskz_mov_ps(is_line_within(load_line(r->values + at), r), made);
     line held = _mm512_min_ps(_mm512_set1_ps(r->high), _mm512_max_ps(_mm512_set1_ps(r->low), made));
-    mark = is_line_within(held, r);
-    if (r->marks) memcpy(r->marks + at / WIDE, &mark, sizeof(mark));
+    if (r->marks) {
+        mark = is_line_within(held, r);
+        memcpy(r->marks + at / WIDE, &mark, sizeof(mark));
+    }
     return held;
 }
 #else
