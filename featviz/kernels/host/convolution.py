@@ -13,7 +13,7 @@ from featviz.kernels.host.rectifying import NOTHING, Rectifying
 from featviz.kernels.layout import Window, by_pixel, like_by_pixel, pixel_stride
 
 _PANEL = 16
-"""Outputs come in such numbers: a LINE of products.h, or two."""
+"""Outputs come in such numbers: a LINE of common.h, or two."""
 _ROOM = 1 << 15
 """Numbers that the pixels have room for which a thread has at hand, if a row of results needs no
 more."""

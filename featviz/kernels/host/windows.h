@@ -9,7 +9,7 @@
 #define MOST 81 /* places of a window: MOST_PLACES of layout.py */
 #define MANY 2  /* results, and vectors of their channels, that are made together */
 #define BROAD 4
-#define MOST_TAPS 5
+#define MOST_TAPS 5 /* places of a row of a window whose results are made in groups */
 #define GROUP 8 /* results whose windows overlap, that are made together; or half as many */
 
 /* A window, the factors of its places (place, channel), `below` from a row of them to the next, and
