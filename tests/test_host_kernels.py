@@ -466,8 +466,9 @@ def test_few_products_work_for_the_rectifiers_beside_them(*, has_bias: bool) -> 
     free = convolved(*there)
     assert torch.equal(convolved(*there, Rectifying((0.0, 2.0))), free.clamp(0, 2))
     values = random(*free.shape, seed=3).contiguous(memory_format=LAST)
+    values[0, 1, 2, 3] = torch.nan
     passing = convolved(*there, Rectifying((0.0, 1.0), values))
-    assert torch.equal(passing, free * ((values > 0) & (values < 1)))
+    assert torch.equal(passing, free.masked_fill((values <= 0) | (values >= 1), 0))
 
 
 @needs_compiler
@@ -480,12 +481,11 @@ def test_few_products_work_for_the_rectifiers_beside_them(*, has_bias: bool) -> 
         (Window((3, 3), (1, 1), (1, 1)), (0, 0)),
         (Window((5, 5), (1, 1), (2, 2)), (0, 0)),
         (Window((3, 3), (2, 2), (1, 1)), (0, 0)),
-        (Window((4, 4), (2, 2), (1, 1)), (1, 1)),  # with what a kernel takes in a padding
-        (Window((6, 6), (2, 2), (2, 2)), (1, 1)),
-        (Window((5, 5), (2, 2), (2, 2)), (2, 0)),
+        (Window((4, 4), (2, 2), (1, 1)), (1, 1)),
+        (Window((5, 5), (2, 2), (2, 2)), (0, 0)),
         (Window((3, 5), (2, 1), (0, 3)), (0, 0)),
         (Window((7, 7), (1, 1), (3, 3)), (0, 0)),
-        (Window((2, 4), (1, 3), (1, 0)), (0, 1)),
+        (Window((2, 4), (1, 3), (1, 0)), (0, 0)),
         (Window((1, 1), (1, 1), (0, 0)), (0, 0)),
         (Window((3, 3), (1, 1), (1, 1)), (3, 3)),  # of nothing but zeros
     ],
@@ -1057,16 +1057,67 @@ def test_a_depthwise_convolution_is_held_within_bounds(channels: int) -> None:
 
 
 @needs_compiler
-def test_places_of_zeros_at_the_ends_are_not_read() -> None:
-    """With which a kernel takes in a padding: zero times infinity would be no number."""
-    maps = random(1, 16, 5, 5).contiguous(memory_format=LAST)
-    maps[0, :, 0, 0] = torch.inf
-    weight = random(9, 16, seed=1).abs()
-    weight[[0, 3, 6]] = 0
-    result = depthwise.convolved(maps, weight, None, Window((3, 3), (1, 1), (1, 1)), (5, 5))
-    assert not result.isnan().any()
-    assert bool(result[0, :, 0, 0].isinf().all())  # through the kernel's middle
-    assert not result[0, :, 1, 1].isinf().any()
+@pytest.mark.parametrize("zeros", [(1, 0, 1, 0), (0, 2, 1, 1), (0, 0, 0, 1), (2, 0, 0, 0)])
+def test_zeros_at_the_ends_of_a_depthwise_kernel_are_not_read(
+    zeros: tuple[int, int, int, int],
+) -> None:
+    """(left, right, top, bottom), as far as the padding goes; with them a kernel takes in a
+    padding, and zero times infinity would be no number."""
+    weight = functional.pad(random(16, 1, 5, 5, seed=1), [-each for each in zeros])
+    weight = functional.pad(weight, zeros)
+    bias = random(16, seed=2)
+    own = Convolution(weight, bias, (2, 2), (1, 1), (1, 1), 16).laid_out()
+    left = (5 - zeros[2] - zeros[3], 5 - min(zeros[0], 1) - zeros[1])
+    assert own.depthwise.used.size == left
+    images = random(2, 16, 10, 12).contiguous(memory_format=LAST).requires_grad_()
+    assert isinstance(own._way(images), Depthwise)
+    exact, settings = images.detach().double().requires_grad_(), (2, 1, 1, 16)
+    expected = functional.conv2d(exact, weight.double(), bias.double(), *settings)
+    coming = random(*expected.shape, seed=3)
+    (found,) = torch.autograd.grad(own(images), images, coming)
+    (true,) = torch.autograd.grad(expected, exact, coming.double())
+    assert torch.allclose(own(images).double(), expected, atol=1e-4)
+    assert torch.allclose(found.double(), true, atol=1e-4)
+    if zeros == (0, 0, 0, 1):
+        maps = images.detach()
+        maps[0, :, 3, 4] = torch.inf  # which the first row of results meets with zeros alone
+        assert bool(own(maps)[0, :, 0].isfinite().all())
+        assert not bool(own(maps)[0, :, 1].isfinite().all())
+
+
+@needs_compiler
+@pytest.mark.parametrize("threads", [1, 5])
+def test_what_is_no_number_passes_a_bottleneck_as_its_convolutions(threads: int) -> None:
+    window, place, bounds = (
+        Window((3, 3), (1, 1), (1, 1)),
+        Window((1, 1), (1, 1), (0, 0)),
+        (0.0, 6.0),
+    )
+    maps = random(2, 8, 9, 17).contiguous(memory_format=LAST)
+    maps[1, 2, 4, 8] = torch.nan
+    first, last = random(32, 8, 1, 1, seed=1), random(8, 32, 1, 1, seed=2)
+    own, coming = random(9, 32, seed=3), random(2, 8, 9, 17, seed=4).contiguous(memory_format=LAST)
+    kernels = convolution.packed_kernel(first), convolution.packed_kernel(last)
+    kernels_back = convolution.packed_back(first), convolution.packed_back(last)
+    size, held = (9, 17), Rectifying(bounds)
+    with using(threads):
+        one = convolution.convolved(maps, kernels[0], None, place, (32, *size), held)
+        two = depthwise.convolved(one, own, None, window, size, held)
+        three = convolution.convolved(two, kernels[1], None, place, (8, *size))
+        steps = bottleneck.Step(kernels[0]), bottleneck.Step(own), bottleneck.Step(kernels[1])
+        found, marks = bottleneck.there(maps, steps, (bounds, bounds), window, (8, *size))
+        passing = [Rectifying(bounds, each) for each in (two, one)]
+        back = convolution.convolved_gradient(
+            coming, kernels_back[1], place, (32, *size), passing[0]
+        )
+        back = depthwise.convolved_gradient(back, own, window, size, passing[1])
+        back = convolution.convolved_gradient(back, kernels_back[0], place, (8, *size))
+        weights = kernels_back[1], own, kernels_back[0]
+        gradient = bottleneck.back(coming, weights, marks, window, (8, *size))
+    assert int(three.isnan().sum()) == 9 * 8
+    assert torch.equal(found.nan_to_num(9), three.nan_to_num(9))
+    assert torch.equal(found.isnan(), three.isnan())
+    assert torch.equal(gradient, back)
 
 
 @needs_compiler

@@ -99,7 +99,7 @@ class _Run(torch.autograd.Function):
             Step(last.forward, last.bias),
         )
         result, marks = there(
-            *(values, steps, bottleneck.bounds, own.window, (last.channels[1], *size)),
+            *(values, steps, bottleneck.bounds, own.used, (last.channels[1], *size)),
             NOTHING if held is None else Rectifying(held),
         )
         ctx.bottleneck, ctx.within, ctx.size = bottleneck, within, tuple(values.shape[2:])
@@ -119,10 +119,10 @@ class _Run(torch.autograd.Function):
         channels = own.weight.shape[1] if first is None else first.channels[0]
         marks, shape = Marks(before, after), (channels, *ctx.size)
         if ctx.presumed is None:
-            found = back(gradients[0], weights, marks, own.window, shape, passing)
+            found = back(gradients[0], weights, marks, own.used, shape, passing)
             return found, None, None, None, None
         stirring = torch.zeros((2, len(gradients[0])), dtype=torch.bool)
-        found = back(gradients[0], weights, marks, own.window, shape, passing, stirring)
+        found = back(gradients[0], weights, marks, own.used, shape, passing, stirring)
         inside = stirring[:1] if first is None else stirring
         at_input = [stirs_by_row(found)] if values else []
         ctx.presumed.look(stirs_by_row(gradients[0]), *inside, *at_input)

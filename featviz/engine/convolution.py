@@ -19,7 +19,7 @@ from featviz.engine.ways import Depthwise, Direct, FewProducts, First, Way, take
 from featviz.kernels.cuda import usable
 from featviz.kernels.host import runs_on
 from featviz.kernels.host.rectifying import Bounds
-from featviz.kernels.layout import MOST_PLACES, Window
+from featviz.kernels.layout import MOST_PLACES, PANEL, Window
 
 _FEW_CHANNELS = 4
 """Of a stem's input: colors."""
@@ -141,7 +141,7 @@ class Convolution:
     def depthwise(self) -> Depthwise:
         """A CPU's way for a convolution with one kernel for each channel."""
         assert self._by_place is not None
-        return Depthwise(self._by_place, self.bias, self._window)
+        return Depthwise.of(self.weight, self.bias, self._window)
 
     @cached_property
     def _first(self) -> First:
@@ -215,11 +215,12 @@ class Convolution:
 
     def _has_few_products(self, values: Tensor) -> bool:
         """Whether a quarter of the products make it, and maps are not so small that most of them
-        are in vain; how many there are has no say, so that no picture can tell."""
+        are in vain; how many there are has no say, so that no picture can tell, nor has how wide
+        the processor's vectors are."""
         outputs, inputs, *size = self.weight.shape
         settings = self.stride, self.padding, self.dilation, self.groups
         is_plain = tuple(size) == (3, 3) and settings == ((1, 1), (1, 1), (1, 1), 1)
-        if not is_plain or min(outputs, inputs) < _MANY or outputs % 16 or inputs % 16:
+        if not is_plain or min(outputs, inputs) < _MANY or outputs % PANEL or inputs % PANEL:
             return False
         rows, columns = values.shape[2:]
         return 2 * rows * columns >= 16 * -(-rows // 4) * -(-columns // 4)

@@ -117,17 +117,24 @@ class Depthwise:
     weight: Tensor
     bias: Tensor | None
     window: Window
+    used: Window
+    """As of `Direct`."""
+
+    @classmethod
+    def of(cls, weight: Tensor, bias: Tensor | None, window: Window) -> "Depthwise":
+        weight, used = without_zeros(weight, window)
+        return cls(weight.flatten(1).T.contiguous(), bias, window, used)
 
     def forth(self, values: Tensor, rectifying: Rectifying) -> Tensor:
         from featviz.kernels.host.depthwise import convolved
 
         size = self.window.output_size(*values.shape[2:])
-        return convolved(values, self.weight, self.bias, self.window, size, rectifying)
+        return convolved(values, self.weight, self.bias, self.used, size, rectifying)
 
     def back(self, gradient: Tensor, size: Size, rectifying: Rectifying) -> Tensor:
         from featviz.kernels.host.depthwise import convolved_gradient
 
-        return convolved_gradient(gradient, self.weight, self.window, size, rectifying)
+        return convolved_gradient(gradient, self.weight, self.used, size, rectifying)
 
 
 Way = Direct | First | FewProducts | Depthwise

@@ -7,6 +7,8 @@ from torch import Tensor
 
 BLOCK = 1024
 """Values that a program handles."""
+PANEL = 16
+"""Channels that kernels for a CPU handle side by side: one vector of them or two."""
 MOST_PLACES = 81
 """Of a window: kernels have a line for each, and a byte tells them apart."""
 Tile = tuple[int, int]

@@ -59,8 +59,7 @@ KERNEL bottleneck(const float *restrict maps, const float *restrict first_weight
     rectifier first_beside = {first_low, first_high, 0, first_marks, is_back != 0};
     rectifier own_beside = {low, high, 0, marks, is_back != 0};
     rectifier last_beside = {last_low, last_high, values, 0, is_back != 0};
-    window w = trimmed(
-        (window){weight, bias, height, width, down, right, above, left, channels, 0, is_back != 0});
+    window w = {weight, bias, height, width, down, right, above, left, channels, is_back != 0};
     int32_t seen_columns[out_columns * width];
     find_columns(&w, columns, out_columns, seen_columns);
     SHARED

@@ -65,11 +65,11 @@ INLINE floats fused(floats total, floats a, floats b) {
 INLINE floats load(const float *from) { return *(const unaligned_floats *)from; }
 INLINE void store(float *to, floats value) { *(unaligned_floats *)to = value; }
 
-/* The widest vectors that the processor has, for sums that are many. */
+/* The widest vectors that the processor has. */
 #ifdef __AVX512F__
-#define LINE 16
+#define LINE 16 /* numbers in one */
 #else
-#define LINE WIDE
+#define LINE 8
 #endif
 typedef float line __attribute__((vector_size(4 * LINE)));
 typedef float unaligned_line __attribute__((vector_size(4 * LINE), aligned(4)));
@@ -78,7 +78,7 @@ typedef union {
     floats part[LINE / WIDE];
 } parts;
 
-#ifdef __AVX512F__
+#if LINE > WIDE
 INLINE line fused_line(line total, line a, line b) { return _mm512_fmadd_ps(a, b, total); }
 #else
 #define fused_line fused
@@ -182,7 +182,7 @@ INLINE floats rectified(floats made, const rectifier *r, count at, count few) {
 }
 
 /* The same for a whole line. */
-#ifdef __AVX512F__
+#if LINE > WIDE
 INLINE __mmask16 is_line_within(line value, const rectifier *r) {
     return _mm512_cmp_ps_mask(value, _mm512_set1_ps(r->low), _CMP_NLE_UQ) &
            _mm512_cmp_ps_mask(value, _mm512_set1_ps(r->high), _CMP_NGE_UQ);

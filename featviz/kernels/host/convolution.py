@@ -10,22 +10,20 @@ from torch.nn import functional
 
 from featviz.kernels.host.library import call
 from featviz.kernels.host.rectifying import NOTHING, Rectifying
-from featviz.kernels.layout import Window, by_pixel, like_by_pixel, pixel_stride
+from featviz.kernels.layout import PANEL, Window, by_pixel, like_by_pixel, pixel_stride
 
-_PANEL = 16
-"""Outputs come in such numbers: a LINE of common.h, or two."""
 _ROOM = 1 << 15
 """Numbers that the pixels have room for which a thread has at hand, if a row of results needs no
 more."""
 
 Packed = Float[Tensor, "whole seen"]
-"""A kernel in the kernels' order, with outputs of zero up to a multiple of 16."""
+"""A kernel in the kernels' order, with outputs of zero up to a multiple of PANEL."""
 
 
 def packed(matrix: Float[Tensor, "outputs seen"]) -> Packed:
     """A matrix as `products` takes it."""
     outputs, seen = matrix.shape
-    result = matrix.new_empty((outputs + -outputs % _PANEL, seen))
+    result = matrix.new_empty((outputs + -outputs % PANEL, seen))
     call("pack", matrix.contiguous(), result, outputs, seen)
     return result
 
@@ -42,7 +40,7 @@ def packed_back(weight: Float[Tensor, "outputs inputs height width"]) -> Packed:
 
 def packed_bias(bias: Float[Tensor, " outputs"]) -> Tensor:
     """The bias as `convolved` takes it."""
-    return functional.pad(bias, (0, -len(bias) % _PANEL))
+    return functional.pad(bias, (0, -len(bias) % PANEL))
 
 
 def convolved(

@@ -10,8 +10,7 @@ KERNEL depthwise(const float *restrict maps, const float *restrict weight,
                  count rows, count columns, count image_stride, count stride, count out_rows,
                  count out_columns, count is_back, count threads) {
     rectifier beside = {low, high, values, 0, values != 0};
-    window w = trimmed(
-        (window){weight, bias, height, width, down, right, above, left, channels, 0, is_back != 0});
+    window w = {weight, bias, height, width, down, right, above, left, channels, is_back != 0};
     int32_t across[out_columns * width];
     find_columns(&w, columns, out_columns, across);
     SHARED_2

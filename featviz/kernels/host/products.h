@@ -6,12 +6,8 @@
 
 #include "common.h"
 
-#ifdef __AVX512F__
-#define TOGETHER 8
-#else
-#define TOGETHER 4 /* results */
-#endif
-#define PANEL 3 /* vectors of their channels */
+#define TOGETHER (LINE / 2) /* results that stay in registers */
+#define PANEL 3             /* vectors of their channels */
 
 /* What all results of a piece share. */
 typedef struct {
@@ -56,7 +52,7 @@ INLINE void make(const product *p, const float *from, count at, count c, int man
             }
         }
     int is_whole = outputs - c >= wide * LINE;
-    rectifier beside = p->beside;
+    rectifier beside = p->beside; /* a copy, which no store may change */
     float *to = p->to;
     ALL for (int k = 0; k < many; k++)
         ALL for (int v = 0; v < wide; v++) {

@@ -12,37 +12,12 @@
 #define MOST_TAPS 5 /* places of a row of a window whose results are made in groups */
 #define GROUP 8 /* results whose windows overlap, that are made together; or half as many */
 
-/* A window, the factors of its places (place, channel), `below` from a row of them to the next, and
-   its turns. */
+/* A window, the factors of its places (place, channel), and its turns. */
 typedef struct {
     const float *weight, *bias;
-    count height, width, down, right, above, left, channels, below;
+    count height, width, down, right, above, left, channels;
     int is_back;
 } window;
-
-INLINE int is_used(const window *w, count y, count x) {
-    const float *factors = w->weight + y * w->below + x * w->channels;
-    for (count c = 0; c < w->channels; c++)
-        if (factors[c] != 0) return 1;
-    return 0;
-}
-
-/* Without outer rows and columns of zeros, with which a kernel takes in a padding. */
-INLINE window trimmed(window w) {
-    count top = w.height, bottom = 0, left = w.width, right = 0;
-    w.below = w.width * w.channels;
-    for (count y = 0; y < w.height; y++)
-        for (count x = 0; x < w.width; x++) {
-            if (!is_used(&w, y, x)) continue;
-            top = least(top, y), left = least(left, x);
-            bottom = y + 1, right = x + 1 > right ? x + 1 : right;
-        }
-    w.height = bottom > top ? bottom - top : 0, w.width = right > left ? right - left : 0;
-    if (!w.height) return w; /* nothing is used */
-    w.weight += top * w.below + left * w.channels;
-    w.above -= top, w.left -= left;
-    return w;
-}
 
 /* Which value result `at` sees through a place of the window in one direction, or, on the way back,
    which result sees value `at` through it; -1 where there is none of `length`. */
@@ -136,7 +111,7 @@ INLINE overlap overlap_of(const window *w, count first, count apart, count colum
     count number = (out_columns - first + apart - 1) / apart;
     overlap o = {first, apart, number, columns, -w->left, 0, w->width, 1, w->right, 1};
     if (!w->is_back) return o;
-    o.place = ((first + w->left) % apart + apart) % apart;
+    o.place = (first + w->left) % apart;
     o.taps = (w->width - o.place + apart - 1) / apart;
     o.first = first + (number - 1) * apart;
     o.seen_first = (first + w->left - o.place) / apart + number - 1;
@@ -149,12 +124,12 @@ INLINE overlap overlap_of(const window *w, count first, count apart, count colum
 INLINE void overlapping(const window *w, const sum *s, const float *const *from_row, count stride,
                         const overlap *o, count start, count c, int many, int taps, int step) {
     line total[GROUP];
-    count seen = o->seen_first + o->mirror * step * start, across = o->mirror * stride;
+    count seen = o->seen_first + o->mirror * step * start, next = o->mirror * stride;
     count low = o->mirror > 0 ? -seen : seen - o->columns + 1, high = low + o->columns;
     ALL for (int k = 0; k < many; k++) total[k] = s->bias ? load_line(s->bias + c) : (line){0};
     for (count y = 0; y < w->height; y++) {
         if (!from_row[y]) continue;
-        const float *weight = w->weight + y * w->below + o->place * w->channels + c;
+        const float *weight = w->weight + (y * w->width + o->place) * w->channels + c;
         const float *from = from_row[y] + seen * stride + c;
         line factors[MOST_TAPS];
         ALL for (int t = 0; t < taps; t++) {
@@ -163,7 +138,7 @@ INLINE void overlapping(const window *w, const sum *s, const float *const *from_
         }
         ALL_SEEN for (int j = 0; j < step * (many - 1) + taps; j++) {
             if (j < low || j >= high) continue;
-            line value = load_line(from + j * across);
+            line value = load_line(from + j * next);
             IN_REGISTER(value);
             ALL for (int k = 0; k < many; k++) {
                 int t = j - step * k;
@@ -173,7 +148,7 @@ INLINE void overlapping(const window *w, const sum *s, const float *const *from_
     }
     count further = o->mirror * s->to_step;
     count at = (o->first + o->mirror * start * o->apart) * w->channels + c;
-    rectifier beside = s->beside;
+    rectifier beside = s->beside; /* a copy, which no store may change */
     float *to = s->to;
     ALL for (int k = 0; k < many; k++, at += further)
         store_line(to + at, rectified_line(total[k], &beside, at));
@@ -182,19 +157,19 @@ INLINE void overlapping(const window *w, const sum *s, const float *const *from_
 /* Groups of them; some of the last group a second time, so that it is whole. */
 INLINE void overlapping_groups(const window *w, const sum *s, const float *const *from_row,
                                count stride, const overlap *o, int taps, int step) {
-    count most = o->number < GROUP ? GROUP / 2 : GROUP;
-    for (count done = 0; done < o->number; done += most) {
-        count start = least(done, o->number - most);
+    for (count done = 0, few; done < o->number; done += few) {
+        few = o->number < GROUP || o->number - done <= GROUP / 2 ? GROUP / 2 : GROUP;
+        count start = least(done, o->number - few);
         for (count c = 0; c < s->begin; c += LINE)
-            if (most == GROUP)
+            if (few == GROUP)
                 overlapping(w, s, from_row, stride, o, start, c, GROUP, taps, step);
             else
                 overlapping(w, s, from_row, stride, o, start, c, GROUP / 2, taps, step);
     }
 }
 
-/* Whether the channels before `begin` were summed so: the results are enough, and of a kind that is
-   compiled. */
+/* Sums the channels before `begin` so, and says whether it did: the results are enough, and of a
+   kind that is compiled. */
 APART int overlapping_row(const window *w, const sum *s, const float *const *from_row,
                           count stride, overlap o) {
     if (o.number < GROUP / 2) return 0;
@@ -242,7 +217,7 @@ APART void sum_row(const window *w, const float *const *from_row, count columns,
                         int is_there = from_row[y] && here[x] >= 0;
                         if (!is_there) continue;
                         far[taps] = from_row[y] - origin + here[x] * stride;
-                        own[taps++] = w->weight + y * w->below + x * w->channels;
+                        own[taps++] = w->weight + (y * w->width + x) * w->channels;
                     }
             }
             if (many == MANY)

@@ -11,12 +11,10 @@ from torch import Tensor
 from featviz.kernels.host.convolution import packed, products
 from featviz.kernels.host.library import call
 from featviz.kernels.host.rectifying import NOTHING, Rectifying
-from featviz.kernels.layout import by_pixel, like_by_pixel, pixel_stride
+from featviz.kernels.layout import PANEL, by_pixel, like_by_pixel, pixel_stride
 
 TILE = 4
 """Rows and columns of results that are made together."""
-BLOCK = 16
-"""Channels come in multiples of it: a line of common.h, or two."""
 _PRODUCTS = 36
 _ENTRY = ((6, 0, 0), (-4, -4, -4), (-4, 4, -4), (1, 2, 4), (1, -2, 4), (0, 0, 24))
 """24 times G of the paper."""
@@ -39,11 +37,11 @@ def convolved(
     outputs: int,
     rectifying: Rectifying = NOTHING,
 ) -> Tensor:
-    """conv2d with stride 1 and padding 1. Channels of maps and results are multiples of BLOCK."""
+    """conv2d with stride 1 and padding 1. Channels of maps and results are multiples of PANEL."""
     maps = by_pixel(maps)
     images, inputs, rows, columns = maps.shape
-    assert inputs % BLOCK == 0
-    assert outputs % BLOCK == 0
+    assert inputs % PANEL == 0
+    assert outputs % PANEL == 0
     tiles = images * -(-rows // TILE) * -(-columns // TILE)
     seen = maps.new_empty((_PRODUCTS, tiles, inputs))
     call("winograd_enter", maps, seen, *maps.shape, maps.stride(0), pixel_stride(maps))
