@@ -958,6 +958,7 @@ def test_rows_of_few_products_are_strangers_to_the_bit(size: tuple[int, int]) ->
         ((32, 32, 3, 3), 1, (8, 8), True),
         ((48, 64, 3, 3), 1, (14, 14), True),
         ((40, 64, 3, 3), 1, (14, 14), False),
+        ((64, 40, 3, 3), 1, (14, 14), False),
         ((32, 32, 3, 3), 1, (2, 2), False),  # most of each tile would be in vain
         ((24, 32, 3, 3), 1, (8, 8), False),
         ((36, 32, 3, 3), 1, (8, 8), False),
