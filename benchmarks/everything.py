@@ -31,7 +31,7 @@ from benchmarks.machine import (
     synchronize,
     write_result,
 )
-from featviz.engine.execution import DTYPES, Execution, check_device, execution
+from featviz.engine.execution import DTYPES, Execution, as_executed, check_device, execution
 from featviz.engine.picture import Picture
 from featviz.engine.recipe import Recipe, default_recipe
 from featviz.engine.render import default_slots, fitting_slots, render_each
@@ -87,7 +87,7 @@ def measure(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The whole, and a row for each layer. The network is put on its device before the clock."""
     device = check_device(options.device)
-    placed = network.at(device, DTYPES[options.dtype])
+    placed = as_executed(network, options.device, options.dtype)
     everyone = [(layer, n) for layer in layers for n in range(network.layer(layer).channels)]
     synchronize(device)
     restart_peak_memory(device)

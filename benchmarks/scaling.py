@@ -30,7 +30,7 @@ from benchmarks.machine import (
     synchronize,
     write_result,
 )
-from featviz.engine.execution import DTYPES, check_device, execution
+from featviz.engine.execution import DTYPES, as_executed, check_device, execution
 from featviz.engine.recipe import Recipe, default_recipe
 from featviz.engine.render import render_each
 from featviz.network.network import Network
@@ -108,7 +108,7 @@ def measured_apart(case: Case) -> dict[str, Any]:
 def measure(case: Case) -> dict[str, Any]:
     """The row of a case, in this process: planning and rendering, not loading."""
     device = check_device(case.device)
-    network = featviz.load(case.network).at(device, DTYPES[case.dtype])
+    network = as_executed(featviz.load(case.network), case.device, case.dtype)
     synchronize(device)
     restart_peak_memory(device)
     base_mib = peak_memory_mib(device)

@@ -29,7 +29,7 @@ from benchmarks.machine import (
 from benchmarks.parts import PARTS, WARM_UP, part_costs, shares
 from featviz.engine.accelerated import accelerated
 from featviz.engine.batch import working_dtype
-from featviz.engine.execution import DTYPES, check_device
+from featviz.engine.execution import DTYPES, as_executed, check_device
 from featviz.engine.recipe import Recipe, default_recipe
 from featviz.engine.render import reproducible
 from featviz.engine.slots import stream
@@ -82,7 +82,7 @@ def main() -> None:
     )
     rows = []
     for dtype, rate in rates.items():
-        network = original.at(device, DTYPES[dtype])
+        network = as_executed(original, options.device, dtype)
         limits = {"matrix_flop_per_s": rate, "copy_bytes_per_s": bytes_per_s}
         for place, layer in places.items():
             for size in options.sizes:

@@ -458,6 +458,92 @@ def test_a_direct_convolution_is_torchs(
 
 
 @needs_compiler
+@pytest.mark.parametrize(
+    ("kernel", "stride", "size"),
+    [
+        ((1, 1), (1, 1), (9, 11)),
+        ((1, 1), (1, 1), (1, 2)),  # fewer pixels than are made together
+        ((3, 2), (1, 1), (7, 7)),
+        ((5, 5), (1, 1), (60, 48)),  # more rows than there is room for
+        ((3, 3), (2, 3), (30, 17)),
+    ],
+)
+@pytest.mark.parametrize(("inputs", "outputs"), [(2, 32), (8, 40), (30, 6), (34, 72)])
+@pytest.mark.parametrize("is_dense", [True, False])
+@pytest.mark.parametrize("threads", [1, 5])
+def test_pairs_are_products_of_rounded_factors(
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    size: tuple[int, int],
+    inputs: int,
+    outputs: int,
+    threads: int,
+    *,
+    is_dense: bool,
+) -> None:
+    """As torch rounds to bfloat16; summed exactly they are the reference."""
+    maps = random(3, inputs + 5, *size).contiguous(memory_format=LAST)[:, 2 : 2 + inputs]
+    maps = maps.contiguous(memory_format=LAST) if is_dense else maps
+    weight, bias = random(outputs, inputs, *kernel, seed=1), random(outputs, seed=2)
+    exact = maps.bfloat16().double().requires_grad_()
+    factors, padding = weight.bfloat16().double(), (kernel[0] // 2, kernel[1] // 2)
+    expected = functional.conv2d(exact, factors, bias.double(), stride, padding)
+    rows, columns = expected.shape[2:]
+    shape, window = (outputs, rows, columns), Window(kernel, stride, padding)
+    with using(threads):
+        packed = convolution.packed_kernel(weight, in_pairs=True), convolution.packed_bias(bias)
+        free = convolution.convolved(maps, *packed, window, shape, in_pairs=True)
+        held = Rectifying((-0.5, 1.5))
+        also = convolution.convolved(maps, *packed, window, shape, held, in_pairs=True)
+        alone = convolution.convolved(maps[1:2], *packed, window, shape, in_pairs=True)
+        close = {"rtol": 0, "atol": 1e-5 * float(expected.detach().abs().max())}
+        assert torch.allclose(free.double(), expected, **close)
+        assert torch.equal(also, free.clamp(-0.5, 1.5))
+        assert torch.equal(alone, free[1:2])
+        if stride != (1, 1):
+            return
+        coming = random(*expected.shape, seed=3)
+        rounded = coming.bfloat16().double()
+        (true,) = torch.autograd.grad(expected, exact, rounded)
+        back = coming, convolution.packed_back(weight, in_pairs=True), window, (inputs, *size)
+        found = convolution.convolved_gradient(*back, in_pairs=True)
+        close["atol"] = 1e-5 * float(true.abs().max())
+        assert torch.allclose(found.double(), true, **close)
+
+
+@needs_compiler
+@pytest.mark.parametrize("number", [2, 14, 30, 32, 34, 62])
+def test_pairs_round_as_torch_does(number: int) -> None:
+    """To the nearest, of two the even one: values that lie between two, one times each."""
+    bits = torch.arange(number, dtype=torch.int32)
+    values = ((0x3F80 << 16) + (bits << 14) + bits % 3 - 1).view(torch.float32)
+    values[::5] *= -1e30
+    place = Window((1, 1), (1, 1), (0, 0))
+    kernel = convolution.packed_kernel(torch.eye(number)[..., None, None], in_pairs=True)
+    maps = values.view(1, number, 1, 1)
+    said = convolution.convolved(maps, kernel, None, place, (number, 1, 1), in_pairs=True)
+    assert torch.equal(said.flatten(), values.bfloat16().float())
+    back = convolution.packed_kernel(values.view(number, 1, 1, 1).repeat(1, 2, 1, 1), in_pairs=True)
+    one = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
+    said = convolution.convolved(one, back, None, place, (number, 1, 1), in_pairs=True)
+    assert torch.equal(said.flatten(), values.bfloat16().float())
+
+
+@needs_compiler
+@pytest.mark.parametrize("value", [torch.nan, -torch.nan, torch.inf])
+def test_what_is_no_number_stays_none_in_pairs(value: float) -> None:
+    maps = random(2, 6, 3, 5).contiguous(memory_format=LAST)
+    maps[1, 3, 2, 1] = value
+    kernel, place = convolution.packed_kernel(torch.ones(9, 6, 1, 1), in_pairs=True), (1, 1)
+    said = convolution.convolved(
+        maps, kernel, None, Window(place, place, (0, 0)), (9, 3, 5), in_pairs=True
+    )
+    is_wrong = ~said.isfinite()
+    assert int(is_wrong.sum()) == 9
+    assert bool(is_wrong[1, :, 2, 1].all())
+
+
+@needs_compiler
 @pytest.mark.parametrize("has_bias", [False, True])
 def test_few_products_work_for_the_rectifiers_beside_them(*, has_bias: bool) -> None:
     maps = random(2, 16, 7, 9).contiguous(memory_format=LAST)
@@ -543,6 +629,7 @@ def test_a_depthwise_gradient_passes_where_the_values_are_within(window: Window)
 )
 @pytest.mark.parametrize("batch", [0, 1, 3])
 @pytest.mark.parametrize("has_first", [True, False])
+@pytest.mark.parametrize("in_pairs", [True, False])
 def test_a_bottleneck_is_its_convolutions_to_the_bit(
     window: Window,
     size: tuple[int, int],
@@ -551,9 +638,11 @@ def test_a_bottleneck_is_its_convolutions_to_the_bit(
     threads: int,
     *,
     has_first: bool,
+    in_pairs: bool,
 ) -> None:
     inputs, wide, outputs = channels
     inputs = inputs if has_first else wide
+    of_inputs, of_outputs = in_pairs and inputs % 2 == 0, in_pairs and outputs % 2 == 0
     whole = random(batch, inputs + 4, *size).contiguous(memory_format=LAST)
     maps, out = whole[:, 1 : 1 + inputs], window.output_size(*size)
     first, last = random(wide, inputs, 1, 1, seed=1), random(outputs, wide, 1, 1, seed=2)
@@ -561,21 +650,31 @@ def test_a_bottleneck_is_its_convolutions_to_the_bit(
     biases = [random(each, seed=4) for each in (wide, wide, outputs)]
     bounds, place = ((0.0, 2.0), (-1.0, 1.5)), Window((1, 1), (1, 1), (0, 0))
     held, within = Rectifying((-0.5, torch.inf)), Rectifying((-1.0, 1.0), maps)
-    kernels = convolution.packed_kernel(first), convolution.packed_kernel(last)
-    kernels_back = convolution.packed_back(first), convolution.packed_back(last)
+    kernels = (
+        convolution.packed_kernel(first, in_pairs=of_inputs),
+        convolution.packed_kernel(last, in_pairs=in_pairs),
+    )
+    kernels_back = (
+        convolution.packed_back(first, in_pairs=in_pairs),
+        convolution.packed_back(last, in_pairs=of_outputs),
+    )
     shifts = convolution.packed_bias(biases[0]), biases[1], convolution.packed_bias(biases[2])
     with using(threads):
         one = maps
         if has_first:
             one = convolution.convolved(
-                maps, kernels[0], shifts[0], place, (wide, *size), Rectifying(bounds[0])
+                *(maps, kernels[0], shifts[0], place, (wide, *size), Rectifying(bounds[0])),
+                in_pairs=of_inputs,
             )
         two = depthwise.convolved(one, own, shifts[1], window, out, Rectifying(bounds[1]))
-        expected = convolution.convolved(two, kernels[1], shifts[2], place, (outputs, *out), held)
+        expected = convolution.convolved(
+            *(two, kernels[1], shifts[2], place, (outputs, *out), held), in_pairs=in_pairs
+        )
+        start = bottleneck.Step(kernels[0], shifts[0], of_inputs)
         steps = (
-            bottleneck.Step(kernels[0], shifts[0]) if has_first else bottleneck.Step(None),
+            start if has_first else bottleneck.Step(None),
             bottleneck.Step(own, shifts[1]),
-            bottleneck.Step(kernels[1], shifts[2]),
+            bottleneck.Step(kernels[1], shifts[2], in_pairs),
         )
         found, marks = bottleneck.there(maps, steps, bounds, window, (outputs, *out), held)
         assert torch.equal(found, expected)
@@ -584,18 +683,23 @@ def test_a_bottleneck_is_its_convolutions_to_the_bit(
         coming[1:2, :, : out[0] - 1] = 0  # the last row alone stirs
         passing = Rectifying(bounds[1], two), Rectifying(bounds[0], one) if has_first else within
         two = convolution.convolved_gradient(
-            coming, kernels_back[1], place, (wide, *out), passing[0]
+            *(coming, kernels_back[1], place, (wide, *out), passing[0]), in_pairs=of_outputs
         )
         expected = depthwise.convolved_gradient(two, own, window, size, passing[1])
         stirring, stirs = torch.zeros((2, batch), dtype=torch.bool), [stirs_by_row(two)]
         stirs.append(stirs_by_row(expected) if has_first else torch.zeros_like(stirs[0]))
         if has_first:
             expected = convolution.convolved_gradient(
-                expected, kernels_back[0], place, (inputs, *size), within
+                *(expected, kernels_back[0], place, (inputs, *size), within), in_pairs=in_pairs
             )
-        weights = kernels_back[1], own, kernels_back[0] if has_first else None
+        end = bottleneck.Step(kernels_back[0], in_pairs=in_pairs)
+        steps = (
+            bottleneck.Step(kernels_back[1], in_pairs=of_outputs),
+            bottleneck.Step(own),
+            end if has_first else bottleneck.Step(None),
+        )
         shape = inputs, *size
-        found = bottleneck.back(coming, weights, marks, window, shape, within, stirring)
+        found = bottleneck.back(coming, steps, marks, window, shape, within, stirring)
         assert torch.equal(found, expected)
         assert torch.equal(stirring, torch.stack(stirs))
 
@@ -1113,8 +1217,10 @@ def test_what_is_no_number_passes_a_bottleneck_as_its_convolutions(threads: int)
         )
         back = depthwise.convolved_gradient(back, own, window, size, passing[1])
         back = convolution.convolved_gradient(back, kernels_back[0], place, (8, *size))
-        weights = kernels_back[1], own, kernels_back[0]
-        gradient = bottleneck.back(coming, weights, marks, window, (8, *size))
+        steps = [bottleneck.Step(each) for each in (kernels_back[1], own, kernels_back[0])]
+        gradient = bottleneck.back(
+            coming, (steps[0], steps[1], steps[2]), marks, window, (8, *size)
+        )
     assert int(three.isnan().sum()) == 9 * 8
     assert torch.equal(found.nan_to_num(9), three.nan_to_num(9))
     assert torch.equal(found.isnan(), three.isnan())

@@ -33,6 +33,21 @@ def test_a_copy_of_a_rounded_copy_is_not_rounded() -> None:
     assert torch.equal(double.module.get_parameter("third.weight"), weight.double())
 
 
+def test_a_network_in_pairs_is_the_same_but_for_who_accelerates_it() -> None:
+    network = network_of(Everything(), dtype=torch.float64)
+    single = network.at("cpu", torch.float32)
+    pairs = network.at("cpu", torch.float32, in_pairs=True)
+    assert pairs.in_pairs
+    assert not single.in_pairs
+    assert (pairs.module, pairs.fingerprint) == (single.module, network.fingerprint)
+    assert pairs.at("cpu", torch.float32, in_pairs=True) is pairs
+    assert single.at("cpu", torch.float32, in_pairs=True) is pairs
+    assert pairs.at("cpu", torch.float32) is single
+    assert pairs.at("cpu", torch.float64) is network
+    images = pictures(2).float()
+    assert torch.equal(pairs(images), single(images))
+
+
 def gradient(network: Network) -> torch.Tensor:
     images = pictures(1).to(network.dtype).requires_grad_()
     network(images).sum().backward()

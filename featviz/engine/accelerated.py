@@ -11,6 +11,7 @@ stay strangers.
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -85,6 +86,15 @@ class Accelerated:
         """The same with bottlenecks operation by operation."""
         found = self.rewrites, self.pictures_first, self.redirects, self.read
         return Accelerated(*found, joins=False, presumed=self.presumed)
+
+    def in_pairs(self, others: Iterable["Accelerated"] = ()) -> "Accelerated":
+        """The same with factors of products rounded to bfloat16, see `Convolution`; `others`: plans
+        for other sizes that are so already."""
+        rewrites = {
+            key: replace(each, in_pairs=True) if isinstance(each, Convolution) else each
+            for key, each in self.rewrites.items()
+        }
+        return Accelerated(_sharing(rewrites, others), self.pictures_first, joins=self.joins)
 
     def __call__(
         self, index: int, name: str, args: tuple[Any, ...], options: dict[str, Any]
@@ -174,6 +184,10 @@ def accelerated(network: Network, rows: int, columns: int) -> Accelerated:
     if (rows, columns) not in sizes:
         while len(sizes) >= MOST_SIZES:
             del sizes[next(iter(sizes))]
+        if network.in_pairs:
+            exact = accelerated(network.at(network.device, network.dtype), rows, columns)
+            sizes[rows, columns] = exact.in_pairs(sizes.values())
+            return sizes[rows, columns]
         with torch.inference_mode(mode=False):
             first = pictures_first(network.trace(rows, columns).operations)
             rewrites = _sharing(found_rewrites(network, rows, columns), sizes.values())

@@ -94,9 +94,9 @@ class _Run(torch.autograd.Function):
         first, own, last = bottleneck.ways
         size = own.window.output_size(*values.shape[2:])
         steps = (
-            Step(None) if first is None else Step(first.forward, first.bias),
+            Step(None) if first is None else Step(first.forward, first.bias, first.in_pairs[0]),
             Step(own.weight, own.bias),
-            Step(last.forward, last.bias),
+            Step(last.forward, last.bias, last.in_pairs[0]),
         )
         result, marks = there(
             *(values, steps, bottleneck.bounds, own.used, (last.channels[1], *size)),
@@ -110,19 +110,23 @@ class _Run(torch.autograd.Function):
     @staticmethod
     @once
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
-        from featviz.kernels.host.bottleneck import Marks, back
+        from featviz.kernels.host.bottleneck import Marks, Step, back
 
         first, own, last = ctx.bottleneck.ways
         before, after, *values = ctx.saved_tensors
         passing = Rectifying(ctx.within, *values) if values else NOTHING
-        weights = last.backward, own.weight, None if first is None else first.backward
+        steps = (
+            Step(last.backward, in_pairs=last.in_pairs[1]),
+            Step(own.weight),
+            Step(None) if first is None else Step(first.backward, in_pairs=first.in_pairs[1]),
+        )
         channels = own.weight.shape[1] if first is None else first.channels[0]
         marks, shape = Marks(before, after), (channels, *ctx.size)
         if ctx.presumed is None:
-            found = back(gradients[0], weights, marks, own.used, shape, passing)
+            found = back(gradients[0], steps, marks, own.used, shape, passing)
             return found, None, None, None, None
         stirring = torch.zeros((2, len(gradients[0])), dtype=torch.bool)
-        found = back(gradients[0], weights, marks, own.used, shape, passing, stirring)
+        found = back(gradients[0], steps, marks, own.used, shape, passing, stirring)
         inside = stirring[:1] if first is None else stirring
         at_input = [stirs_by_row(found)] if values else []
         ctx.presumed.look(stirs_by_row(gradients[0]), *inside, *at_input)

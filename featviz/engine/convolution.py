@@ -69,6 +69,9 @@ class Convolution:
     """The rectifier after it, with which it may share its work."""
     within: Beside | None = None
     """The rectifier before it, whose result nobody else reads."""
+    in_pairs: bool = False
+    """Whether a CPU's kernels may round the factors of its products to bfloat16: those of many
+    channels do, of a kernel with few products and of a first layer they stay float32."""
 
     def __call__(
         self,
@@ -98,7 +101,7 @@ class Convolution:
     def is_like(self, other: "Convolution") -> bool:
         """Whether they are the same to the bit."""
         pairs = ((self.weight, other.weight), (self.bias, other.bias))
-        settings = ("stride", "padding", "dilation", "groups", "held", "within")
+        settings = ("stride", "padding", "dilation", "groups", "held", "within", "in_pairs")
         return all(getattr(self, name) == getattr(other, name) for name in settings) and all(
             mine is theirs
             or (mine is not None and theirs is not None and torch.equal(mine, theirs))
@@ -154,7 +157,7 @@ class Convolution:
     @cached_property
     def direct(self) -> Direct:
         """A CPU's way for all others."""
-        return Direct.of(self.weight, self.bias, self._window)
+        return Direct.of(self.weight, self.bias, self._window, in_pairs=self.in_pairs)
 
     @cached_property
     def _without_bias(self) -> "Convolution":

@@ -12,6 +12,8 @@ import torch
 
 from featviz.errors import NotAvailable, OutOfRange, UnknownName
 from featviz.kernels import release
+from featviz.kernels.host import loaded
+from featviz.network.network import Network
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
@@ -20,8 +22,8 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.
 class Execution:
     """Slots, device, precision, threads and versions of one rendering.
 
-    `dtype` is the network's; pictures, transforms and optimizer are at least float32. `weights`
-    is the word or file that the network was loaded with.
+    `dtype` is the network's, as `as_executed` says; pictures, transforms and optimizer are at least
+    float32. `weights` is the word or file that the network was loaded with.
     """
 
     slots: int
@@ -59,6 +61,20 @@ def execution(
         ("kernels", release(device, dtype)),
     )
     return Execution(slots, device, dtype, torch.get_num_threads(), weights, versions)
+
+
+def as_executed(network: Network, device: str, dtype: str) -> Network:
+    """The network as an execution runs it. Raises UnknownName, NotAvailable.
+
+    In bfloat16 on a CPU with kernels it is in float32 but for the factors of its products: the
+    maps of torch's own bfloat16 would go through none of the kernels.
+    """
+    if dtype not in DTYPES:
+        raise UnknownName("dtype", dtype, DTYPES)
+    place, kind = check_device(device), DTYPES[dtype]
+    if kind == torch.bfloat16 and place.type == "cpu" and loaded() is not None:
+        return network.at(place, torch.float32, in_pairs=True)
+    return network.at(place, kind)
 
 
 def available_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from featviz.engine.algebra import Objective, Term
 from featviz.engine.batch import batch_key, check, score_batch
-from featviz.engine.execution import DTYPES, Execution, check_device, execution
+from featviz.engine.execution import Execution, as_executed, check_device, execution
 from featviz.engine.expressions import is_expression, parse_objective
 from featviz.engine.memory import MOST_OF_FREE, free_bytes, slots_within
 from featviz.engine.objectives import of_unit
@@ -106,14 +106,12 @@ def fitting_slots(
     least = max((recipe.count for recipe in recipes), default=1)
     if wanted <= least:
         return wanted
-    if dtype not in DTYPES:
-        raise UnknownName("dtype", dtype, DTYPES)
     alike: dict[Hashable, Recipe] = {}
     for recipe in recipes:
         is_for(network, recipe)
         recipe.objective.resolve(network)
         alike.setdefault((batch_key(recipe), recipe.objective.layers), recipe)
-    placed = network.at(check_device(device), DTYPES[dtype])
+    placed = as_executed(network, device, dtype)
     largest = max(
         alike.values(), key=lambda each: (each.shape.rows * each.shape.columns, check(placed, each))
     )
@@ -194,7 +192,7 @@ def render_each(
     Raises a FeatvizError before the first step where a recipe does not fit the network,
     NotAvailable where memory does not suffice.
     """
-    placed = network.at(check_device(how.device), DTYPES[how.dtype])
+    placed = as_executed(network, how.device, how.dtype)
     judge = network.at(check_device(how.device), torch.float32)
     work = _rendered(
         *(placed, judge, recipes, how),

@@ -29,34 +29,46 @@ class Direct:
     used: Window
     """The same without rows and columns of zeros at the ends, with which a kernel takes in a
     padding."""
+    in_pairs: tuple[bool, bool]
+    """There and back."""
 
     @classmethod
     def of(
-        cls, weight: Tensor, bias: Tensor | None, window: Window, *, has_back: bool = True
+        cls,
+        weight: Tensor,
+        bias: Tensor | None,
+        window: Window,
+        *,
+        has_back: bool = True,
+        in_pairs: bool = False,
     ) -> "Direct":
+        """`in_pairs`: where the number of what each result sees is even."""
         from featviz.kernels.host.convolution import packed_back, packed_bias, packed_kernel
 
         weight, used = without_zeros(weight, window)
+        outputs, inputs = weight.shape[:2]
+        pairs = in_pairs and inputs % 2 == 0, in_pairs and outputs % 2 == 0
         return cls(
-            packed_kernel(weight),
-            packed_back(weight) if has_back else None,
+            packed_kernel(weight, in_pairs=pairs[0]),
+            packed_back(weight, in_pairs=pairs[1]) if has_back else None,
             None if bias is None else packed_bias(bias),
-            (weight.shape[1], weight.shape[0]),
-            *(window, used),
+            (inputs, outputs),
+            *(window, used, pairs),
         )
 
     def forth(self, values: Tensor, rectifying: Rectifying) -> Tensor:
         from featviz.kernels.host.convolution import convolved
 
         shape = (self.channels[1], *self.window.output_size(*values.shape[2:]))
-        return convolved(values, self.forward, self.bias, self.used, shape, rectifying)
+        told = self.used, shape, rectifying
+        return convolved(values, self.forward, self.bias, *told, in_pairs=self.in_pairs[0])
 
     def back(self, gradient: Tensor, size: Size, rectifying: Rectifying) -> Tensor:
         from featviz.kernels.host.convolution import convolved_gradient
 
         assert self.backward is not None
-        shape = (self.channels[0], *size)
-        return convolved_gradient(gradient, self.backward, self.used, shape, rectifying)
+        told = self.used, (self.channels[0], *size), rectifying
+        return convolved_gradient(gradient, self.backward, *told, in_pairs=self.in_pairs[1])
 
 
 @dataclass(frozen=True, eq=False)

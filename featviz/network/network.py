@@ -45,34 +45,51 @@ class Network:
         self.labels = labels
         self.weights = weights
         self.fingerprint = fingerprint(module, preprocessing)
+        self.in_pairs = False
+        """Whether products may round their factors to bfloat16: it is up to whoever runs it."""
         self._original = self
         self._forget()
 
     def _forget(self) -> None:
-        self._copies: dict[tuple[torch.device, torch.dtype], Network] = {}
+        self._copies: dict[tuple[torch.device, torch.dtype, bool], Network] = {}
         self._constants = lru_cache(maxsize=8)(self._make_constants)
         self._traced = lru_cache(maxsize=16)(self._make_traced)
 
     def __repr__(self) -> str:
         return f"Network({self.name!r}, fingerprint={self.fingerprint[:12]})"
 
-    def at(self, device: torch.device | str, dtype: torch.dtype) -> "Network":
+    def at(
+        self, device: torch.device | str, dtype: torch.dtype, *, in_pairs: bool = False
+    ) -> "Network":
         """This network on a device and in a dtype; itself where it is that already.
 
         A copy has the same fingerprint, and is kept for the next call. It is made from the weights
-        as they were given, never from a copy that was rounded on the way.
+        as they were given, never from a copy that was rounded on the way. `in_pairs`: see there.
         """
         place, original = torch.device(device), self._original
         for known in (self, original):
-            if known._is_at(place, dtype):
+            if known._is_at(place, dtype) and known.in_pairs == in_pairs:
                 return known
-        if (place, dtype) not in original._copies:
-            other = copy.copy(original)
-            with torch.inference_mode(mode=False):
-                other.module = copy.deepcopy(original.module).to(device=place, dtype=dtype)
-            other._forget()
-            original._copies[place, dtype] = other
-        return original._copies[place, dtype]
+        key = place, dtype, in_pairs
+        if key not in original._copies:
+            original._copies[key] = (
+                original.at(place, dtype)._rounding()
+                if in_pairs
+                else original._placed(place, dtype)
+            )
+        return original._copies[key]
+
+    def _rounding(self) -> "Network":
+        other = copy.copy(self)
+        other.in_pairs = True
+        return other
+
+    def _placed(self, place: torch.device, dtype: torch.dtype) -> "Network":
+        other = copy.copy(self)
+        with torch.inference_mode(mode=False):
+            other.module = copy.deepcopy(self.module).to(device=place, dtype=dtype)
+        other._forget()
+        return other
 
     def _is_at(self, place: torch.device, dtype: torch.dtype) -> bool:
         is_here = place.type == self.device.type and place.index in (None, self.device.index)

@@ -41,8 +41,10 @@ typedef struct {
    for the last step of the way back.
    `stirring`, where it is wanted: for each picture whether anything of what the first product
    makes, and then whether anything of what is summed, is not zero.
-   Each thread has `share` of the room, for `most` rows of what is summed and `tall` of the sums.
-   Wide channels are a multiple of WIDE; the result is dense. */
+   Each thread has `share` of the room, for `most` rows of what is summed, `tall` of the sums, and
+   of pairs, where the first product takes them, what makes `most` rows.
+   Wide channels are a multiple of WIDE; the result is dense. `first_pairs`, `last_pairs`: the
+   product takes an even number of inputs in pairs, and its weight is packed so. */
 KERNEL bottleneck(const float *restrict maps, const float *restrict first_weight,
                   const float *restrict first_bias, uint8_t *restrict first_marks,
                   const float *restrict weight, const float *restrict bias,
@@ -53,7 +55,8 @@ KERNEL bottleneck(const float *restrict maps, const float *restrict first_weight
                   count height, count width, count down, count right, count above, count left,
                   count batch, count inputs, count rows, count columns, count image_stride,
                   count stride, count channels, count outputs, count out_rows, count out_columns,
-                  count tall, count most, count share, count is_back, count threads) {
+                  count tall, count most, count share, count first_pairs, count last_pairs,
+                  count is_back, count threads) {
     count across = columns * channels, strips = (out_rows + tall - 1) / tall;
     count pieces = batch * strips;
     rectifier first_beside = {first_low, first_high, 0, first_marks, is_back != 0};
@@ -65,6 +68,7 @@ KERNEL bottleneck(const float *restrict maps, const float *restrict first_weight
     SHARED
     for (count worker = 0; worker < threads; worker++) {
         float *wide = room + worker * share, *sums_made = wide + most * across;
+        float *pairs = sums_made + tall * out_columns * channels;
         count end_piece = pieces * (worker + 1) / threads, kept = 0, kept_end = 0, before = -1;
         for (count piece = pieces * worker / threads; piece < end_piece; piece++) {
             count image = piece / strips, first = piece % strips * tall, top, end;
@@ -78,11 +82,16 @@ KERNEL bottleneck(const float *restrict maps, const float *restrict first_weight
             seen_rows seen = {maps + image * image_stride, 0, columns * stride, stride};
             if (first_weight) seen = (seen_rows){wide, top, across, channels};
             if (first_weight && top + ready < end) {
-                product widen = {first_weight, first_bias, 1, inputs, 0, stride, channels,
-                                 wide + ready * across, from_place(first_beside, here * channels)};
                 const float *from =
                     maps + image * image_stride + (top + ready) * columns * stride;
-                count made = (end - top - ready) * columns;
+                count made = (end - top - ready) * columns, step = stride, places = inputs;
+                if (first_pairs) {
+                    pair_up_pixels(from, stride, inputs, made, pairs);
+                    from = pairs, step = places = inputs / 2;
+                }
+                product widen = {first_weight, first_bias, 1, places, 0, step, channels,
+                                 first_pairs, wide + ready * across,
+                                 from_place(first_beside, here * channels)};
                 make_rows(&widen, from, 0, 1, made);
                 note(stirring, image, widen.to, made * channels);
             }
@@ -98,10 +107,12 @@ KERNEL bottleneck(const float *restrict maps, const float *restrict first_weight
                         from_place(beside, at));
             }
             if (!last_weight) continue;
-            product narrow = {last_weight, last_bias, 1, channels, 0, channels, outputs,
+            count places = last_pairs ? channels / 2 : channels, pixels = few * out_columns;
+            product narrow = {last_weight, last_bias, 1, places, 0, places, outputs, last_pairs,
                               result + here * outputs, from_place(last_beside, here * outputs)};
-            note(stirring ? stirring + batch : 0, image, sums_made, few * out_columns * channels);
-            make_rows(&narrow, sums_made, 0, 1, few * out_columns);
+            note(stirring ? stirring + batch : 0, image, sums_made, pixels * channels);
+            if (last_pairs) pair_up(sums_made, pixels * channels, sums_made);
+            make_rows(&narrow, sums_made, 0, 1, pixels);
         }
     }
 }

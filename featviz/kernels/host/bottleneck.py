@@ -32,6 +32,8 @@ class Step(NamedTuple):
 
     weight: Tensor | None
     bias: Tensor | None = None
+    in_pairs: bool = False
+    """As `weight` is."""
 
 
 def there(
@@ -55,20 +57,19 @@ def there(
 
 def back(
     gradient: Tensor,
-    weights: tuple[Tensor, Tensor, Tensor | None],
+    steps: tuple[Step, Step, Step],
     marks: Marks,
     window: Window,
     shape: tuple[int, int, int],
     rectifying: Rectifying = NOTHING,
     stirring: Tensor | None = None,
 ) -> Tensor:
-    """The gradient at an input of this shape. `weights` are those of the gradients of the last
-    convolution, the second and the first.
+    """The gradient at an input of this shape. `steps`: of the last convolution's gradient, of the
+    second's and of the first's.
 
     `stirring` (2, picture), False at first: becomes True where anything that passes the last
     rectifier, or the first, is not zero.
     """
-    steps = tuple(map(Step, weights))
     within = (NOTHING.bounds, NOTHING.bounds)
     return _run(
         *(gradient, steps, within, (marks.own, marks.first), window, shape, rectifying, stirring),
@@ -103,13 +104,15 @@ def _run(
     tall, most = _at_once(window, columns, size[1], channels, size[0], is_back=is_back)
     tall, most = max(1, min(tall, -(-batch * size[0] // threads))), min(most, rows)
     share = channels * (most * columns + tall * size[1])
+    share += most * columns * inputs // 2 if first.in_pairs else 0
     values, told_result, *last_bounds = rectifying.told(result)
     call(
-        *("bottleneck", maps, *first, marks[0], *own, marks[1], *last, values, told_result),
+        *("bottleneck", maps, *first[:2], marks[0], *own[:2], marks[1], *last[:2]),
+        *(values, told_result),
         *(stirring, maps.new_empty(threads * share), *bounds[0], *bounds[1], *last_bounds),
         *(*window.size, *window.stride, *window.padding),
         *(batch, inputs, rows, columns, maps.stride(0), pixel_stride(maps), channels, outputs),
-        *(*size, tall, most, share, is_back),
+        *(*size, tall, most, share, first.in_pairs, last.in_pairs, is_back),
     )
     return result
 

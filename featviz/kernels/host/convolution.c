@@ -6,22 +6,32 @@
 
 /* (output, what it sees) as the products take it: by vector of outputs, zeros after the last. */
 KERNEL pack(const float *restrict weight, float *restrict packed, count outputs, count length,
-            count threads) {
+            count in_pairs, count threads) {
     (void)threads;
-    for (count c = 0; c < (outputs + LINE - 1) / LINE * LINE; c++)
-        for (count at = 0; at < length; at++)
-            packed[(c / LINE * length + at) * LINE + c % LINE] =
-                c < outputs ? weight[c * length + at] : 0;
+    count places = in_pairs ? length / 2 : length;
+    float row[places + 1];
+    for (count c = 0; c < (outputs + LINE - 1) / LINE * LINE; c++) {
+        if (c >= outputs)
+            memset(row, 0, sizeof(row));
+        else if (in_pairs)
+            pair_up(weight + c * length, length, row);
+        else
+            memcpy(row, weight + c * length, sizeof(float) * (size_t)length);
+        for (count at = 0; at < places; at++)
+            memcpy(packed + (c / LINE * places + at) * LINE + c % LINE, row + at, sizeof(float));
+    }
 }
 
 /* A product for each pixel: what a kernel of one place makes. A bias has room for whole vectors.
    Strides are those of `maps`; `values` and results are dense. `weight_step` lies between the
-   matrices of one picture and the next. */
+   matrices of one picture and the next. `in_pairs`: of an even number of inputs, and packed so. */
 KERNEL pointwise(const float *restrict maps, const float *restrict weight,
                  const float *restrict bias, const float *restrict values, float *restrict result,
                  float low, float high, count batch, count inputs, count outputs, count pixels,
-                 count image_stride, count stride, count weight_step, count threads) {
-    count block = NEAR / 4 / (inputs + outputs), share = (pixels + threads - 1) / threads;
+                 count image_stride, count stride, count weight_step, count in_pairs,
+                 count threads) {
+    count places = in_pairs ? inputs / 2 : inputs;
+    count block = NEAR / 4 / (places + outputs), share = (pixels + threads - 1) / threads;
     if (batch < threads) block = least(block, share);
     block = block < TOGETHER ? TOGETHER : block / TOGETHER * TOGETHER;
     count blocks = (pixels + block - 1) / block;
@@ -31,33 +41,43 @@ KERNEL pointwise(const float *restrict maps, const float *restrict weight,
         for (count at = 0; at < blocks; at++) {
             const float *own = weight + image * weight_step;
             count first = at * block, here = (image * pixels + first) * outputs;
-            product p = {own, bias, 1, inputs, 0, stride, outputs, result + here,
-                         from_place(beside, here)};
+            count few = least(block, pixels - first), step = in_pairs ? places : stride;
             const float *from = maps + image * image_stride + first * stride;
-            make_rows(&p, from, 0, 1, least(block, pixels - first));
+            float room[in_pairs ? few * places : 1];
+            if (in_pairs) {
+                pair_up_pixels(from, stride, inputs, few, room);
+                from = room;
+            }
+            product p = {own, bias, 1, places, 0, step, outputs, in_pairs, result + here,
+                         from_place(beside, here)};
+            make_rows(&p, from, 0, 1, few);
         }
     }
 }
 
 /* `few` rows of a map from `top` on, framed by zeros where it ends. */
 static void frame(const float *restrict maps, count stride, count inputs, count rows, count columns,
-                  float *restrict room, count top, count left, count few, count room_columns) {
-    count number = sizeof(float), first = left > 0 ? left : 0;
-    count last = least(room_columns, columns + left), inner = last - first;
+                  float *restrict room, count top, count left, count few, count room_columns,
+                  count in_pairs) {
+    count places = in_pairs ? inputs / 2 : inputs, number = places * (count)sizeof(float);
+    count first = left > 0 ? left : 0, last = least(room_columns, columns + left);
+    count inner = last - first;
     for (count y = 0; y < few; y++) {
-        float *to = room + y * room_columns * inputs;
+        float *to = room + y * room_columns * places;
         const float *from = maps + ((top + y) * columns + first - left) * stride;
         if (top + y < 0 || top + y >= rows || inner <= 0) {
-            memset(to, 0, (size_t)(number * room_columns * inputs));
+            memset(to, 0, (size_t)(number * room_columns));
             continue;
         }
-        memset(to, 0, (size_t)(number * first * inputs));
-        if (stride == inputs)
-            memcpy(to + first * inputs, from, (size_t)(number * inner * inputs));
+        memset(to, 0, (size_t)(number * first));
+        if (in_pairs)
+            pair_up_pixels(from, stride, inputs, inner, to + first * places);
+        else if (stride == inputs)
+            memcpy(to + first * places, from, (size_t)(number * inner));
         else
             for (count x = 0; x < inner; x++)
-                memcpy(to + (first + x) * inputs, from + x * stride, (size_t)(number * inputs));
-        memset(to + last * inputs, 0, (size_t)(number * (room_columns - last) * inputs));
+                memcpy(to + (first + x) * places, from + x * stride, (size_t)number);
+        memset(to + last * places, 0, (size_t)(number * (room_columns - last)));
     }
 }
 
@@ -69,8 +89,9 @@ KERNEL convolution(const float *restrict maps, const float *restrict weight,
                    count height, count width, count down, count right, count above, count left,
                    count batch, count inputs, count rows, count columns, count image_stride,
                    count stride, count outputs, count out_rows, count out_columns, count tall,
-                   count share, count threads) {
-    count room_columns = (out_columns - 1) * right + width, across = room_columns * inputs;
+                   count share, count in_pairs, count threads) {
+    count room_columns = (out_columns - 1) * right + width;
+    count places = in_pairs ? inputs / 2 : inputs, across = room_columns * places;
     count strips = (out_rows + tall - 1) / tall, pieces = batch * strips;
     rectifier beside = {low, high, values, 0, values != 0};
     SHARED
@@ -81,10 +102,10 @@ KERNEL convolution(const float *restrict maps, const float *restrict weight,
             count image = piece / strips, first = piece % strips * tall;
             count few = least(tall, out_rows - first);
             frame(maps + image * image_stride, stride, inputs, rows, columns, own,
-                  first * down - above, left, (few - 1) * down + height, room_columns);
+                  first * down - above, left, (few - 1) * down + height, room_columns, in_pairs);
             count here = (image * out_rows + first) * out_columns * outputs;
-            product p = {weight, bias, height, width * inputs, across, right * inputs, outputs,
-                         result + here, from_place(beside, here)};
+            product p = {weight, bias, height, width * places, across, right * places, outputs,
+                         in_pairs, result + here, from_place(beside, here)};
             make_rows(&p, own, down * across, few, out_columns);
         }
     }

@@ -52,7 +52,7 @@ KERNEL stem_gradient(const float *restrict gradient, const float *restrict place
                     count few = least(CHUNK, out_columns - x);
                     const float *from =
                         gradient + image * image_stride + (reader * out_columns + x) * stride;
-                    product p = {places, 0, 1, outputs, 0, stride, width, lines, free};
+                    product p = {places, 0, 1, outputs, 0, stride, width, 0, lines, free};
                     make_rows(&p, from, 0, 1, few);
                     for (count y = 0; y < height; y++) {
                         count row = top + y;
