@@ -71,6 +71,7 @@ def _steps() -> str:
     rows = [
         [
             f"`{row['layer']}`",
+            row["dtype"],
             str(row["slots"]),
             f"{row['ms_per_picture_step']:.2f}",
             f"{row['ms_redirected']:.2f}",
@@ -79,12 +80,13 @@ def _steps() -> str:
         ]
         for row in result["rows"]
     ]
-    head = ["layer", "slots", "ms", "ms, redirected", "outside the network", "of matrix rate"]
+    head = ["layer", "precision", "slots", "ms", "ms, redirected", "outside the network"]
+    head += ["of matrix rate"]
     return (
         f"**A step of a batch** (`scripts/bench`; {_where(result)}; default network, "
-        f"{result['rows'][0]['size_px']} px, {result['settings']['dtype']}): milliseconds per "
-        "picture and step, and per step with redirected gradients; the share of work that is not "
-        "the network's; the fraction of the measured matrix-product rate.\n\n" + _table(head, rows)
+        f"{result['rows'][0]['size_px']} px): milliseconds per picture and step, and per step with "
+        "redirected gradients; the share of work that is not the network's; the fraction of the "
+        "measured rate of torch's matrix product in that precision.\n\n" + _table(head, rows)
     )
 
 
@@ -341,9 +343,11 @@ def _peers() -> str:
 
 
 def _peer_name(settings: Mapping[str, Any]) -> str:
-    """The tool, and its weights where they are not as it has them."""
+    """The tool, its weights where they are not as it has them, our precision where it is lower."""
     tool, variant = settings.get("tool", "lucent"), settings["variant"]
-    return tool if variant == "default" else f"{tool}, {variant} weights"
+    weights = "" if variant == "default" else f", {variant} weights"
+    dtype = settings.get("dtype", "float32")
+    return tool + weights + ("" if dtype == "float32" else f", ours in {dtype}")
 
 
 def _peer_rows(result: dict[str, Any]) -> list[list[str]]:

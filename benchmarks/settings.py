@@ -3,7 +3,7 @@
     python -m benchmarks.settings VARIANT ... --weights-googlenet FILE [--units N]
 
 A variant is "default", "lucid", or what differs from the default: "steps=48 rate=.6 beta1=.5
-beta2=.99 decays=1 sd=.01 power=1 transforms=mild redirected=16", any of them.
+beta2=.99 decays=1 sd=.01 power=1 transforms=mild redirected=16 dtype=bfloat16", any of them.
 
 For units of early, middle and late layers of two networks: the clean score of the 8-bit picture,
 its mean under held-out changes and the unit's rank (see `judge`), as medians over units of the
@@ -41,7 +41,10 @@ TRANSFORMS = {
     "lucid": lucid(),
 }
 DECAYS: dict[str, Decay] = {"0": False, "1": True, "parabola": "parabola"}
-KEYS = ("steps", "rate", "beta1", "beta2", "decays", "sd", "power", "transforms", "redirected")
+KEYS = (
+    *("steps", "rate", "beta1", "beta2", "decays", "sd", "power", "transforms", "redirected"),
+    "dtype",
+)
 
 
 def main() -> None:
@@ -82,7 +85,8 @@ def _measured(
     options: argparse.Namespace,
 ) -> list[dict[str, Any]]:
     recipes = [_recipe(network, target, variant, options.size) for target in targets]
-    how = execution(slots=options.slots, weights=network.weights)
+    dtype = _given(variant).get("dtype", "float32")
+    how = execution(slots=options.slots, dtype=dtype, weights=network.weights)
     start = time.process_time()
     made = {picture.recipe.digest: picture for picture in render_each(network, recipes, how)}
     cpu_s = (time.process_time() - start) / len(recipes)
@@ -100,10 +104,9 @@ def _measured(
 def _recipe(network: Network, target: Target, variant: str, size: int) -> Recipe:
     objective = featviz.Channel(target.layer, target.channel)
     recipe = default_recipe(network, objective, size=size)
-    if variant in ("default", "lucid"):
-        return lucid_preset(recipe) if variant == "lucid" else recipe
-    given = dict(word.split("=", 1) for word in variant.split())
-    assert set(given) <= set(KEYS), f"{variant}: of {KEYS}"
+    if variant == "lucid":
+        return lucid_preset(recipe)
+    given = _given(variant)
     adam, made = recipe.optimizer, recipe.parameterization
     assert isinstance(made, Fourier)
     return replace(
@@ -124,6 +127,15 @@ def _recipe(network: Network, target: Target, variant: str, size: int) -> Recipe
             decay_power=float(given.get("power", made.decay_power)),
         ),
     )
+
+
+def _given(variant: str) -> dict[str, str]:
+    """What a variant says that differs from the default."""
+    if variant in ("default", "lucid"):
+        return {}
+    given = dict(word.split("=", 1) for word in variant.split())
+    assert set(given) <= set(KEYS), f"{variant}: of {KEYS}"
+    return given
 
 
 def _medians(units: Sequence[dict[str, Any]], first: Sequence[dict[str, Any]]) -> dict[str, Any]:

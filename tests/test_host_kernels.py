@@ -733,6 +733,35 @@ def test_a_bottleneck_is_the_same_to_the_bit_beside_whoever_reads_in_it(network:
     assert all(torch.equal(each[k], found[0][k]) for each in found[1:] for k in range(2))
 
 
+@needs_compiler
+def test_a_plan_in_pairs_is_the_plan_but_for_rounding(network: Network) -> None:
+    images = random(2, 3, 64, 64).contiguous(memory_format=LAST).requires_grad_()
+    pairs = network.at("cpu", torch.float32, in_pairs=True)
+    prefix = Prefix(pairs, ["blocks.4"], rows=64, columns=64)
+    exact, rounded = (
+        accelerated(each, 64, 64).reading(prefix.wanted.operations) for each in (network, pairs)
+    )
+    found = []
+    for plan in (exact, rounded, rounded.apart()):
+        said = prefix(images, substitute=plan)["blocks.4"]
+        found.append((said.detach(), torch.autograd.grad(said.square().sum(), images)[0]))
+    for one, other, apart, share in zip(*found, (0.03, 0.3), strict=True):
+        assert 0 < float((one - other).norm() / one.norm()) < share
+        assert torch.equal(other, apart)
+    assert rounded.has_bottlenecks
+
+
+@needs_compiler
+def test_plans_in_pairs_for_several_sizes_share_their_convolutions(network: Network) -> None:
+    pairs = network.at("cpu", torch.float32, in_pairs=True)
+    plans = [accelerated(pairs, size, size).rewrites for size in (64, 96)]
+    shared = [(v, plans[1][k]) for k, v in plans[0].items() if isinstance(v, Convolution)]
+    assert all(mine.in_pairs and mine is theirs for mine, theirs in shared)
+    assert len(shared) > 40
+    exact = accelerated(network, 64, 64).rewrites
+    assert not any(v.in_pairs for v in exact.values() if isinstance(v, Convolution))
+
+
 class Rectified(nn.Module):
     """Rectifiers between convolutions of every kind that has a way of its own."""
 

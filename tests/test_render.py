@@ -14,7 +14,7 @@ from networks import Everything, network_of
 from PIL import Image as PillowImage
 
 from featviz.engine.algebra import Objective
-from featviz.engine.execution import check_device, execution
+from featviz.engine.execution import as_executed, check_device, execution
 from featviz.engine.objectives import Channel, Direction, Likeness, Neuron
 from featviz.engine.optimize import clean_values
 from featviz.engine.picture import Picture, Pictures, read_evidence
@@ -37,6 +37,7 @@ from featviz.errors import (
 )
 from featviz.image.parameterizations import Pixel
 from featviz.image.transforms import Jitter, Stack, strong
+from featviz.kernels.host import loaded
 from featviz.network.network import Network
 from featviz.network.preprocessing import Preprocessing
 from featviz.network.zoo import load
@@ -289,6 +290,21 @@ def test_other_precisions_agree_on_the_score(dtype: str, median: float, network:
         for one, two in zip(single, other, strict=True)
     ]
     assert np.median(differences) <= median
+
+
+def test_in_bfloat16_kernels_round_the_factors_of_products(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UnknownName, match="float16"):
+        as_executed(network, "cpu", "float16")
+    assert as_executed(network, "cpu", "float32") is network.at("cpu", torch.float32)
+    if loaded() is not None:
+        found = as_executed(network, "cpu", "bfloat16")
+        assert (found.dtype, found.in_pairs) == (torch.float32, True)
+        assert as_executed(found, "cpu", "float32") is network.at("cpu", torch.float32)
+    monkeypatch.setattr("featviz.engine.execution.loaded", lambda: None)
+    without = as_executed(network, "cpu", "bfloat16")
+    assert (without.dtype, without.in_pairs) == (torch.bfloat16, False)
 
 
 def test_a_network_of_one_channel_gives_grey_pictures() -> None:

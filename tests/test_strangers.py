@@ -58,8 +58,10 @@ def recipes(network: Network, count: int, **settings: object) -> list[Recipe]:
     ]
 
 
-def rendered(network: Network, asked: Sequence[Recipe], *, slots: int) -> dict[str, Picture]:
-    how = execution(slots=slots)
+def rendered(
+    network: Network, asked: Sequence[Recipe], *, slots: int, dtype: str = "float32"
+) -> dict[str, Picture]:
+    how = execution(slots=slots, dtype=dtype)
     return {f"{p.recipe.digest}/{p.index}": p for p in render_each(network, asked, how)}
 
 
@@ -91,16 +93,17 @@ def test_alone_as_among_32_mates_in_float64(transforms: Stack, everything: Netwo
 
 @pytest.mark.parametrize("parameterization", [Fourier(), Pixel(color="plain")])
 @pytest.mark.parametrize("size", [(12, 10), (33, 47), (19, 8)])
-def test_in_float32_it_is_the_same_to_the_bit(
-    size: tuple[int, int], parameterization: Fourier | Pixel
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_it_is_the_same_to_the_bit(
+    dtype: str, size: tuple[int, int], parameterization: Fourier | Pixel
 ) -> None:
     network = network_of(Everything(), dtype=torch.float32)
     settings = {"steps": 12, "size": size, "parameterization": parameterization}
     asked = recipes(network, 9, transforms=EVERYTHING, **settings)
-    together = rendered(network, asked, slots=5)
-    backwards = rendered(network, asked[::-1], slots=5)
+    together = rendered(network, asked, slots=5, dtype=dtype)
+    backwards = rendered(network, asked[::-1], slots=5, dtype=dtype)
     for index in (0, 3, 8):
-        (alone,) = rendered(network, [asked[index]], slots=5).values()
+        (alone,) = rendered(network, [asked[index]], slots=5, dtype=dtype).values()
         name = f"{asked[index].digest}/0"
         assert_same_bits(alone, together[name])
         assert_same_bits(alone, backwards[name])
@@ -151,7 +154,8 @@ def test_a_mates_clip_norm_or_draw_is_not_mine() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [64, (65, 71)])
-def test_the_real_network(size: int | tuple[int, int]) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_real_network(dtype: str, size: int | tuple[int, int]) -> None:
     network = load()
     mates = ["blocks.0.0.conv_dw:3", "blocks.2.1.conv_pw:17", "blocks.4.0.conv_pwl:30"]
     asked = [
@@ -164,9 +168,9 @@ def test_the_real_network(size: int | tuple[int, int]) -> None:
             ]
         )
     ]
-    together = rendered(network, asked, slots=3)
+    together = rendered(network, asked, slots=3, dtype=dtype)
     for recipe in asked:
-        (alone,) = rendered(network, [recipe], slots=3).values()
+        (alone,) = rendered(network, [recipe], slots=3, dtype=dtype).values()
         assert_same_bits(alone, together[f"{recipe.digest}/0"])
 
 
