@@ -1,11 +1,15 @@
-"""How many rows of a batch a device has room for: what one row keeps for its gradient, measured."""
+"""How many rows of a batch a device has room for: what one more row takes, measured."""
 
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from featviz.engine.recipe import Recipe
 from featviz.engine.slots import Slots
@@ -14,8 +18,8 @@ from featviz.network.network import Network
 
 MOST_OF_FREE = 0.8
 """Share of the free memory that is planned with where nothing else is said."""
-ROOM = 1.5
-"""A step takes this many times what it keeps: results on their way, workspaces, fragments."""
+ROOM = 1.8
+"""A heap takes this many times what a step holds: what is freed leaves holes."""
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -27,25 +31,45 @@ def slots_within(network: Network, recipe: Recipe, budget_bytes: int | float, *,
 
 
 def bytes_of_a_place(network: Network, recipe: Recipe) -> int:
-    """What one more recipe keeps until its gradient is known, with its optimizer's state."""
-    return _kept(network, recipe, 3) - _kept(network, recipe, 2)
+    """What one more recipe holds when a step holds most, with its optimizer's state."""
+    return _most_held(network, recipe, 3) - _most_held(network, recipe, 2)
 
 
-def _kept(network: Network, recipe: Recipe, places: int) -> int:
-    """Bytes that a step of so many recipes holds at the end of its forward pass."""
-    kept: dict[int, int] = {}
-
-    def keep(values: Tensor) -> Tensor:
-        storage = values.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return values
-
+def _most_held(network: Network, recipe: Recipe, places: int) -> int:
+    """The most bytes that a step of so many recipes holds at any time."""
     slots = Slots(network, recipe, places, captures=False, presumes=False)
     slots.fill(iter(enumerate([recipe] * places)))
     slots.step()  # what is made once is not a row's
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda values: values):
+    with _Held() as held:
         slots.step()
-    return sum(kept.values()) + slots.state_bytes
+    return held.most + slots.state_bytes
+
+
+class _Held(TorchDispatchMode):
+    """Counts the bytes of what operations make for as long as it is there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = 0
+        self._made: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        given = {each._cdata for each in _storages((args, kwargs))}
+        result = func(*args, **(kwargs or {}))
+        self._made = {key: each for key, each in self._made.items() if not each[0].expired()}
+        for storage in _storages(result):
+            if storage._cdata not in given:
+                self._made[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        self.most = max(self.most, sum(size for _, size in self._made.values()))
+        return result
+
+
+def _storages(values: Any) -> list[torch.UntypedStorage]:
+    """Of all tensors in there."""
+    leaves = tree_leaves(values)
+    return [each.untyped_storage() for each in leaves if isinstance(each, Tensor)]
 
 
 def free_bytes(device: torch.device) -> int | float:
