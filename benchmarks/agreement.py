@@ -15,10 +15,14 @@ import torch
 
 import featviz
 from benchmarks.machine import write_result
+from featviz.engine.execution import PRODUCTS
 from featviz.engine.recipe import Recipe
 
 BLOCKS = ("blocks.1", "blocks.2", "blocks.3", "blocks.5")
-RUNS = ((16, "float32"), (1, "float32"), (16, "bfloat16"), (5, "float32"))
+RUNS = (
+    *((16, "float32"), (1, "float32"), (5, "float32")),
+    *((16, PRODUCTS), (16, "bfloat16")),
+)
 
 
 def main() -> None:
@@ -26,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=Recipe.steps)
-    parser.add_argument("--runs", type=int, default=len(RUNS), help="how many of the four")
+    parser.add_argument("--runs", type=int, default=len(RUNS), help="how many of the five")
     parser.add_argument("--out", type=Path, help="[benchmarks/results/agreement-DATE.json]")
     options = parser.parse_args()
     network = featviz.load()

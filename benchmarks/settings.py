@@ -3,7 +3,8 @@
     python -m benchmarks.settings VARIANT ... --weights-googlenet FILE [--units N]
 
 A variant is "default", "lucid", or what differs from the default: "steps=48 rate=.6 beta1=.5
-beta2=.99 decays=1 sd=.01 power=1 transforms=mild redirected=16 dtype=bfloat16", any of them.
+beta2=.99 decays=1 sd=.01 power=1 transforms=mild redirected=16 dtype=bfloat16-products", any of
+them.
 
 For units of early, middle and late layers of two networks: the clean score of the 8-bit picture,
 its mean under held-out changes and the unit's rank (see `judge`), as medians over units of the

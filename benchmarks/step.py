@@ -1,6 +1,6 @@
 """How long a step of the batched loop takes, what its time goes into, how far the limits are.
 
-scripts/bench [--device cpu] [--dtype float32 bfloat16] [--sizes 128] [--slots 1 4 16] [--out FILE]
+scripts/bench [--device cpu] [--dtype float32 bfloat16-products] [--sizes 128] [--slots 1 4 16] [--out FILE]
 
 Steps are the engine's, measured as they run. What their time goes into is told by their parts, each
 timed on its own (see `parts`): shares of the time, and what all but the network takes of it
@@ -29,7 +29,7 @@ from benchmarks.machine import (
 from benchmarks.parts import PARTS, WARM_UP, part_costs, shares
 from featviz.engine.accelerated import accelerated
 from featviz.engine.batch import working_dtype
-from featviz.engine.execution import DTYPES, as_executed, check_device
+from featviz.engine.execution import DTYPES, PRODUCTS, as_executed, check_device
 from featviz.engine.recipe import Recipe, default_recipe
 from featviz.engine.render import reproducible
 from featviz.engine.slots import stream
@@ -73,7 +73,7 @@ def main() -> None:
     original = featviz.load(options.network, weights=options.weights)
     places = {str(n): layer for n, layer in enumerate(options.layers)} if options.layers else LAYERS
     bytes_per_s = copy_rate(device)
-    rates = {dtype: matrix_rate(device, DTYPES[dtype]) for dtype in options.dtype}
+    rates = {dtype: matrix_rate(device, _of_products(dtype)) for dtype in options.dtype}
     print(f"copy: {bytes_per_s / 1e9:,.0f} GB/s")
     for dtype, rate in rates.items():
         print(f"matrix product: {rate / 1e9:,.0f} GFLOP/s ({dtype})")
@@ -93,6 +93,10 @@ def main() -> None:
                     rows.append(row)
     rate, options.dtype = rates[options.dtype[0]], ", ".join(rates)
     write(options, device, rate, rows)
+
+
+def _of_products(dtype: str) -> torch.dtype:
+    return torch.bfloat16 if dtype == PRODUCTS else DTYPES[dtype]
 
 
 def measure(network: Network, layer: str, *, size: int, slots: int, steps: int) -> dict[str, Any]:

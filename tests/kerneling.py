@@ -1,10 +1,16 @@
-"""What the tests of kernels share: a device, numbers, gradients in float64."""
+"""What the tests of kernels share: what they need, a device, numbers, gradients in float64."""
 
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import Tensor
 
+from featviz.kernels import host
+
+needs_compiler = pytest.mark.skipif(
+    host.loaded() is None, reason="the machine has no C compiler that makes the kernels"
+)
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 LAST = torch.channels_last
 

@@ -400,6 +400,5 @@ def test_convolutions_that_differ_in_anything_are_not_alike() -> None:
         Convolution(weight, bias, (1, 1), (1, 0), (1, 1), 1),
         replace(own, held=Beside((0.0, 6.0), (3,))),
         replace(own, within=Beside((0.0, 6.0), (3,))),
-        replace(own, in_pairs=True),
     ]
     assert not any(own.is_like(each) for each in others)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from evaluation import pictures
+from kerneling import needs_compiler
 from networks import Everything, network_of
 from PIL import Image as PillowImage
 
@@ -292,19 +293,55 @@ def test_other_precisions_agree_on_the_score(dtype: str, median: float, network:
     assert np.median(differences) <= median
 
 
-def test_in_bfloat16_kernels_round_the_factors_of_products(
+class Paired(torch.nn.Sequential):
+    """Convolutions of which most have pairs, there and back."""
+
+    def __init__(self) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            super().__init__(
+                *(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU()),
+                *(torch.nn.Conv2d(8, 16, 1), torch.nn.ReLU()),
+                *(torch.nn.Conv2d(16, 6, 5, padding=2), torch.nn.ReLU6()),
+                torch.nn.Conv2d(6, 12, 1),
+            )
+
+
+@needs_compiler
+def test_pictures_of_rounded_products_differ_and_score_alike() -> None:
+    network = network_of(Paired(), dtype=torch.float32)
+    units = ["2:*", "4:*", "6:*"]
+    exact = render(network, units, steps=24, size=24)
+    rounded = render(network, units, steps=24, size=24, dtype="bfloat16-products")
+    few = render(network, units, steps=24, size=24, dtype="bfloat16-products", slots=3)
+    live = [each for each in zip(exact, rounded, few, strict=True) if each[0].score > 0.01]
+    assert len(live) > 20
+    assert all(one.course != two.course for one, two, _ in live)
+    assert all(np.array_equal(two.pixels, three.pixels) for _, two, three in live)
+    shares = [abs(two.score - one.score) / one.score for one, two, _ in live]
+    assert np.median(shares) < 0.02
+    assert {each.execution.dtype for each in rounded} == {"bfloat16-products"}
+
+
+def test_products_are_rounded_by_kernels_alone(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UnknownName, match="float16"):
-        as_executed(network, "cpu", "float16")
-    assert as_executed(network, "cpu", "float32") is network.at("cpu", torch.float32)
     if loaded() is not None:
-        found = as_executed(network, "cpu", "bfloat16")
+        found = as_executed(network, "cpu", "bfloat16-products")
         assert (found.dtype, found.in_pairs) == (torch.float32, True)
         assert as_executed(found, "cpu", "float32") is network.at("cpu", torch.float32)
+    found = as_executed(network, "cpu", "bfloat16")
+    assert (found.dtype, found.in_pairs) == (torch.bfloat16, False)
+    with pytest.raises(UnknownName, match="float16"):
+        as_executed(network, "cpu", "float16")
     monkeypatch.setattr("featviz.engine.execution.loaded", lambda: None)
-    without = as_executed(network, "cpu", "bfloat16")
-    assert (without.dtype, without.in_pairs) == (torch.bfloat16, False)
+    for refused in (
+        lambda: as_executed(network, "cpu", "bfloat16-products"),
+        lambda: execution(slots=1, dtype="bfloat16-products"),
+        lambda: render(network, "first:1", dtype="bfloat16-products", slots=2),
+    ):
+        with pytest.raises(NotAvailable, match="others have bfloat16"):
+            refused()
 
 
 def test_a_network_of_one_channel_gives_grey_pictures() -> None:

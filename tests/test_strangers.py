@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from kerneling import needs_compiler
 from networks import Everything, network_of
 from test_custom import peak
 
@@ -93,7 +94,9 @@ def test_alone_as_among_32_mates_in_float64(transforms: Stack, everything: Netwo
 
 @pytest.mark.parametrize("parameterization", [Fourier(), Pixel(color="plain")])
 @pytest.mark.parametrize("size", [(12, 10), (33, 47), (19, 8)])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", pytest.param("bfloat16-products", marks=needs_compiler)]
+)
 def test_it_is_the_same_to_the_bit(
     dtype: str, size: tuple[int, int], parameterization: Fourier | Pixel
 ) -> None:
@@ -154,7 +157,9 @@ def test_a_mates_clip_norm_or_draw_is_not_mine() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [64, (65, 71)])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", pytest.param("bfloat16-products", marks=needs_compiler)]
+)
 def test_the_real_network(dtype: str, size: int | tuple[int, int]) -> None:
     network = load()
     mates = ["blocks.0.0.conv_dw:3", "blocks.2.1.conv_pw:17", "blocks.4.0.conv_pwl:30"]

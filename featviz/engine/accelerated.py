@@ -11,7 +11,6 @@ stay strangers.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -55,6 +54,7 @@ class Accelerated:
         *,
         joins: bool = True,
         presumed: Presumed | None = None,
+        in_pairs: bool = False,
     ) -> None:
         self.rewrites = rewrites
         self.pictures_first = pictures_first
@@ -64,6 +64,8 @@ class Accelerated:
         """Whether bottlenecks are one operation."""
         self.presumed = presumed
         """Of redirected gradients; without, each rectifier works for itself on the way back."""
+        self.in_pairs = in_pairs
+        """Whether convolutions round the factors of their products, see there."""
         self._bottlenecks = bottlenecks(rewrites, self._is_passed) if joins else {}
         self._runs: dict[Bottleneck, bool] = {}
         self._held: dict[int, bool] = {}
@@ -74,27 +76,23 @@ class Accelerated:
 
         `presumed`: for one pass, which is quicker; its gradients hold if that is not refuted.
         """
-        found = self.rewrites, self.pictures_first, rows, self.read
-        return Accelerated(*found, joins=self.joins, presumed=presumed)
+        return self._with(redirects=rows, presumed=presumed)
 
     def reading(self, operations: Collection[int]) -> "Accelerated":
         """The same for passes of which only these operations are read."""
-        found = self.rewrites, self.pictures_first, self.redirects, operations
-        return Accelerated(*found, joins=self.joins, presumed=self.presumed)
+        return self._with(read=operations)
 
     def apart(self) -> "Accelerated":
         """The same with bottlenecks operation by operation."""
-        found = self.rewrites, self.pictures_first, self.redirects, self.read
-        return Accelerated(*found, joins=False, presumed=self.presumed)
+        return self._with(joins=False)
 
-    def in_pairs(self, others: Iterable["Accelerated"] = ()) -> "Accelerated":
-        """The same with factors of products rounded to bfloat16, see `Convolution`; `others`: plans
-        for other sizes that are so already."""
-        rewrites = {
-            key: replace(each, in_pairs=True) if isinstance(each, Convolution) else each
-            for key, each in self.rewrites.items()
-        }
-        return Accelerated(_sharing(rewrites, others), self.pictures_first, joins=self.joins)
+    def paired(self) -> "Accelerated":
+        """The same with `in_pairs`."""
+        return self._with(in_pairs=True)
+
+    def _with(self, **changes: Any) -> "Accelerated":
+        names = ("rewrites", "pictures_first", "redirects", "read", "joins", "presumed", "in_pairs")
+        return Accelerated(**{**{name: getattr(self, name) for name in names}, **changes})
 
     def __call__(
         self, index: int, name: str, args: tuple[Any, ...], options: dict[str, Any]
@@ -113,7 +111,8 @@ class Accelerated:
         if isinstance(rewrite, Convolution):
             self._held[index] = self._is_private(rewrite.held) and rewrite.can_hold(values)
             passes = self._passes(rewrite, values)
-            return rewrite(values, holds=self._held[index], passes=passes, presumed=self.presumed)
+            told = {"presumed": self.presumed, "in_pairs": self.in_pairs}
+            return rewrite(values, holds=self._held[index], passes=passes, **told)
         if isinstance(rewrite, Rectifier):
             self._passing[index] = Passing()
             return rewrite(
@@ -135,7 +134,8 @@ class Accelerated:
         """All of a bottleneck's operations; the last of them has this index."""
         holds = self._held[index] = self._is_private(bottleneck.last.held)
         passes = self._passes(bottleneck.entry, values)
-        return bottleneck(values, holds=holds, passes=passes, presumed=self.presumed)
+        told = {"presumed": self.presumed, "in_pairs": self.in_pairs}
+        return bottleneck(values, holds=holds, passes=passes, **told)
 
     def _holding(self, rectifier: Rectifier) -> Convolution | None:
         """The convolution that has done its part of a rectifier's work."""
@@ -180,14 +180,13 @@ def accelerated(network: Network, rows: int, columns: int) -> Accelerated:
     trace cannot see (a scripted function, a weight made from the picture) may read what they
     leave out. Raises what trace does.
     """
+    if network.in_pairs:
+        exact = network.at(network.device, network.dtype)
+        return accelerated(exact, rows, columns).paired()
     sizes = _known.setdefault(network, {})
     if (rows, columns) not in sizes:
         while len(sizes) >= MOST_SIZES:
             del sizes[next(iter(sizes))]
-        if network.in_pairs:
-            exact = accelerated(network.at(network.device, network.dtype), rows, columns)
-            sizes[rows, columns] = exact.in_pairs(sizes.values())
-            return sizes[rows, columns]
         with torch.inference_mode(mode=False):
             first = pictures_first(network.trace(rows, columns).operations)
             rewrites = _sharing(found_rewrites(network, rows, columns), sizes.values())

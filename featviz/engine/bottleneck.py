@@ -8,7 +8,6 @@ the bit it is what the five are one by one.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -56,20 +55,28 @@ class Bottleneck:
         return values.ndim == 4 and runs_on(values)
 
     def __call__(
-        self, values: Tensor, *, holds: bool, passes: bool, presumed: Presumed | None = None
+        self,
+        values: Tensor,
+        *,
+        holds: bool,
+        passes: bool,
+        presumed: Presumed | None = None,
+        in_pairs: bool = False,
     ) -> Tensor:
-        """For the rectifiers beside it, see `Convolution`."""
+        """For the rectifiers beside it, and for pairs, see `Convolution`."""
         held = self.last.held.bounds if holds and self.last.held else None
         within = self.entry.within.bounds if passes and self.entry.within else None
-        result = _Run.apply(values, self, held, within, presumed)
+        ways = self.ways(in_pairs=in_pairs)
+        result = _Run.apply(values, ways, self.bounds, held, within, presumed)
         assert isinstance(result, Tensor)
         return result
 
-    @cached_property
-    def ways(self) -> tuple[Direct | None, Depthwise, Direct]:
+    def ways(self, *, in_pairs: bool) -> tuple[Direct | None, Depthwise, Direct]:
         """How the three are computed."""
-        first = None if self.first is None else self.first.direct
-        return first, self.own.depthwise, self.last.direct
+        first, last = self.first, self.last
+        if in_pairs:
+            return None if first is None else first.paired, self.own.depthwise, last.paired
+        return None if first is None else first.direct, self.own.depthwise, last.direct
 
     @property
     def bounds(self) -> tuple[Bounds, Bounds]:
@@ -84,14 +91,15 @@ class _Run(torch.autograd.Function):
     def forward(
         ctx: Any,
         values: Tensor,
-        bottleneck: Bottleneck,
+        ways: tuple[Direct | None, Depthwise, Direct],
+        bounds: tuple[Bounds, Bounds],
         held: Bounds | None,
         within: Bounds | None,
         presumed: Presumed | None,
     ) -> Tensor:
         from featviz.kernels.host.bottleneck import Step, there
 
-        first, own, last = bottleneck.ways
+        first, own, last = ctx.ways = ways
         size = own.window.output_size(*values.shape[2:])
         steps = (
             Step(None) if first is None else Step(first.forward, first.bias, first.in_pairs[0]),
@@ -99,20 +107,20 @@ class _Run(torch.autograd.Function):
             Step(last.forward, last.bias, last.in_pairs[0]),
         )
         result, marks = there(
-            *(values, steps, bottleneck.bounds, own.used, (last.channels[1], *size)),
+            *(values, steps, bounds, own.used, (last.channels[1], *size)),
             NOTHING if held is None else Rectifying(held),
         )
-        ctx.bottleneck, ctx.within, ctx.size = bottleneck, within, tuple(values.shape[2:])
+        ctx.within, ctx.size = within, tuple(values.shape[2:])
         ctx.presumed = presumed
         ctx.save_for_backward(*marks, *([] if within is None else [values]))
         return result
 
     @staticmethod
     @once
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         from featviz.kernels.host.bottleneck import Marks, Step, back
 
-        first, own, last = ctx.bottleneck.ways
+        first, own, last = ctx.ways
         before, after, *values = ctx.saved_tensors
         passing = Rectifying(ctx.within, *values) if values else NOTHING
         steps = (
@@ -124,13 +132,13 @@ class _Run(torch.autograd.Function):
         marks, shape = Marks(before, after), (channels, *ctx.size)
         if ctx.presumed is None:
             found = back(gradients[0], steps, marks, own.used, shape, passing)
-            return found, None, None, None, None
+            return found, None, None, None, None, None
         stirring = torch.zeros((2, len(gradients[0])), dtype=torch.bool)
         found = back(gradients[0], steps, marks, own.used, shape, passing, stirring)
         inside = stirring[:1] if first is None else stirring
         at_input = [stirs_by_row(found)] if values else []
         ctx.presumed.look(stirs_by_row(gradients[0]), *inside, *at_input)
-        return found, None, None, None, None
+        return found, None, None, None, None, None
 
 
 def bottlenecks(

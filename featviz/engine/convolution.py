@@ -69,9 +69,6 @@ class Convolution:
     """The rectifier after it, with which it may share its work."""
     within: Beside | None = None
     """The rectifier before it, whose result nobody else reads."""
-    in_pairs: bool = False
-    """Whether a CPU's kernels may round the factors of its products to bfloat16: those of many
-    channels do, of a kernel with few products and of a first layer they stay float32."""
 
     def __call__(
         self,
@@ -80,10 +77,14 @@ class Convolution:
         holds: bool = False,
         passes: bool = False,
         presumed: Presumed | None = None,
+        in_pairs: bool = False,
     ) -> Tensor:
         """`holds`: it does its part for the rectifier after it (`can_hold`); `passes`: the gradient
-        passes where the rectifier before it lets it (`can_pass`), which `presumed` is told of."""
+        passes where the rectifier before it lets it (`can_pass`), which `presumed` is told of;
+        `in_pairs`: where its way is `direct`, it is `paired` instead."""
         way = self._way(values)
+        if in_pairs and isinstance(way, Direct):
+            way = self.paired
         if way is not None:
             held = None if self.held is None or not holds else self.held.bounds
             within = None if self.within is None or not passes else self.within.bounds
@@ -101,7 +102,7 @@ class Convolution:
     def is_like(self, other: "Convolution") -> bool:
         """Whether they are the same to the bit."""
         pairs = ((self.weight, other.weight), (self.bias, other.bias))
-        settings = ("stride", "padding", "dilation", "groups", "held", "within", "in_pairs")
+        settings = ("stride", "padding", "dilation", "groups", "held", "within")
         return all(getattr(self, name) == getattr(other, name) for name in settings) and all(
             mine is theirs
             or (mine is not None and theirs is not None and torch.equal(mine, theirs))
@@ -157,7 +158,12 @@ class Convolution:
     @cached_property
     def direct(self) -> Direct:
         """A CPU's way for all others."""
-        return Direct.of(self.weight, self.bias, self._window, in_pairs=self.in_pairs)
+        return Direct.of(self.weight, self.bias, self._window)
+
+    @cached_property
+    def paired(self) -> Direct:
+        """The same with the factors of products rounded to bfloat16."""
+        return Direct.of(self.weight, self.bias, self._window, in_pairs=True)
 
     @cached_property
     def _without_bias(self) -> "Convolution":

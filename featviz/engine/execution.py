@@ -15,14 +15,22 @@ from featviz.kernels import release
 from featviz.kernels.host import loaded
 from featviz.network.network import Network
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+PRODUCTS = "bfloat16-products"
+DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.bfloat16,
+    PRODUCTS: torch.float32,
+}
+"""Of networks. In bfloat16-products a CPU's kernels round the factors of products to bfloat16, of
+convolutions of stride 1 and many channels, but for 3 x 3 kernels in few products."""
 
 
 @dataclass(frozen=True)
 class Execution:
     """Slots, device, precision, threads and versions of one rendering.
 
-    `dtype` is the network's, as `as_executed` says; pictures, transforms and optimizer are at least
+    `dtype` is the network's, of DTYPES; pictures, transforms and optimizer are at least
     float32. `weights` is the word or file that the network was loaded with.
     """
 
@@ -50,9 +58,7 @@ def execution(
     """The execution on this machine. Raises UnknownName, OutOfRange, NotAvailable."""
     if slots < 1:
         raise OutOfRange("slots", slots, low=1, high="any", where="a batch")
-    if dtype not in DTYPES:
-        raise UnknownName("dtype", dtype, DTYPES)
-    check_device(device)
+    _check_dtype(dtype, check_device(device))
     packages = ("featviz", "torchvision", "timm", "kornia", "numpy", "pillow")
     versions = (
         *((name, version(name)) for name in packages),
@@ -64,17 +70,18 @@ def execution(
 
 
 def as_executed(network: Network, device: str, dtype: str) -> Network:
-    """The network as an execution runs it. Raises UnknownName, NotAvailable.
+    """The network on a device and in a dtype by their names. Raises UnknownName, NotAvailable."""
+    place = check_device(device)
+    _check_dtype(dtype, place)
+    return network.at(place, DTYPES[dtype], in_pairs=dtype == PRODUCTS)
 
-    In bfloat16 on a CPU with kernels it is in float32 but for the factors of its products: the
-    maps of torch's own bfloat16 would go through none of the kernels.
-    """
+
+def _check_dtype(dtype: str, place: torch.device) -> None:
     if dtype not in DTYPES:
         raise UnknownName("dtype", dtype, DTYPES)
-    place, kind = check_device(device), DTYPES[dtype]
-    if kind == torch.bfloat16 and place.type == "cpu" and loaded() is not None:
-        return network.at(place, torch.float32, in_pairs=True)
-    return network.at(place, kind)
+    if dtype == PRODUCTS and (place.type != "cpu" or loaded() is None):
+        there = "a CPU with a C compiler has it, others have bfloat16"
+        raise NotAvailable(f"the dtype {dtype!r} on this device", there=there)
 
 
 def available_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:

@@ -46,7 +46,7 @@ class Network:
         self.weights = weights
         self.fingerprint = fingerprint(module, preprocessing)
         self.in_pairs = False
-        """Whether products may round their factors to bfloat16: it is up to whoever runs it."""
+        """Whether an accelerated pass may round the factors of its products to bfloat16."""
         self._original = self
         self._forget()
 
@@ -64,7 +64,8 @@ class Network:
         """This network on a device and in a dtype; itself where it is that already.
 
         A copy has the same fingerprint, and is kept for the next call. It is made from the weights
-        as they were given, never from a copy that was rounded on the way. `in_pairs`: see there.
+        as they were given, never from a copy that was rounded on the way. `in_pairs`: see there;
+        the module is the one without.
         """
         place, original = torch.device(device), self._original
         for known in (self, original):

@@ -9,17 +9,16 @@ KERNEL pack(const float *restrict weight, float *restrict packed, count outputs,
             count in_pairs, count threads) {
     (void)threads;
     count places = in_pairs ? length / 2 : length;
-    float row[places + 1];
-    for (count c = 0; c < (outputs + LINE - 1) / LINE * LINE; c++) {
-        if (c >= outputs)
-            memset(row, 0, sizeof(row));
-        else if (in_pairs)
-            pair_up(weight + c * length, length, row);
-        else
-            memcpy(row, weight + c * length, sizeof(float) * (size_t)length);
-        for (count at = 0; at < places; at++)
-            memcpy(packed + (c / LINE * places + at) * LINE + c % LINE, row + at, sizeof(float));
-    }
+    for (count c = 0; c < (outputs + LINE - 1) / LINE * LINE; c++)
+        for (count at = 0; at < places; at++) {
+            float *to = packed + (c / LINE * places + at) * LINE + c % LINE;
+            if (c >= outputs)
+                *to = 0;
+            else if (in_pairs)
+                pair_up(weight + c * length + 2 * at, 2, to);
+            else
+                *to = weight[c * length + at];
+        }
 }
 
 /* A product for each pixel: what a kernel of one place makes. A bias has room for whole vectors.

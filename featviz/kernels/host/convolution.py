@@ -2,8 +2,8 @@
 
 Every sum is taken in one order: a result does not depend on how many there are.
 
-In pairs, both factors of each product are rounded to bfloat16 and sums are float32's, as the
-processor adds them where it multiplies pairs (AVX512-BF16): twice as fast there.
+In pairs, both factors of each product are rounded to bfloat16 and sums are float32's, two products
+after each other, as a processor with AVX512-BF16 adds them.
 """
 
 import torch

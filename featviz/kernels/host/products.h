@@ -1,6 +1,7 @@
 /* Products of a matrix with what results see, in panels of channels that stay in registers; the
    channels of a pixel side by side. Factors are numbers, or pairs of numbers rounded to bfloat16:
-   a pair takes the place of one. */
+   a pair takes the place of one. Of pairs, numbers below 2**-126 are zero where the processor
+   multiplies pairs itself. */
 
 #ifndef FEATVIZ_PRODUCTS_H
 #define FEATVIZ_PRODUCTS_H
