@@ -1,6 +1,7 @@
 """How long a step of the batched loop takes, what its time goes into, how far the limits are.
 
-scripts/bench [--device cpu] [--dtype float32 bfloat16-products] [--sizes 128] [--slots 1 4 16] [--out FILE]
+    scripts/bench [--device cpu] [--dtype float32 bfloat16] [--sizes 128] [--slots 1 4 16]
+        [--out FILE]
 
 Steps are the engine's, measured as they run. What their time goes into is told by their parts, each
 timed on its own (see `parts`): shares of the time, and what all but the network takes of it

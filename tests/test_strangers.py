@@ -32,6 +32,7 @@ from featviz.image.warp import Fill
 from featviz.network.network import Network
 from featviz.network.zoo import load
 
+PRECISIONS = ("float32", pytest.param("bfloat16-products", marks=needs_compiler))
 MOVING = Stack((Jitter(3), Scale(0.9, 1.1), Rotate(10.0)))
 EVERYTHING = Stack((Pad(3, Fill(0.5)), Jitter(2), Flip(), Noise(0.05), Blur(0.2, 0.6), Rotate(5.0)))
 
@@ -94,9 +95,7 @@ def test_alone_as_among_32_mates_in_float64(transforms: Stack, everything: Netwo
 
 @pytest.mark.parametrize("parameterization", [Fourier(), Pixel(color="plain")])
 @pytest.mark.parametrize("size", [(12, 10), (33, 47), (19, 8)])
-@pytest.mark.parametrize(
-    "dtype", ["float32", pytest.param("bfloat16-products", marks=needs_compiler)]
-)
+@pytest.mark.parametrize("dtype", PRECISIONS)
 def test_it_is_the_same_to_the_bit(
     dtype: str, size: tuple[int, int], parameterization: Fourier | Pixel
 ) -> None:
@@ -157,9 +156,7 @@ def test_a_mates_clip_norm_or_draw_is_not_mine() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [64, (65, 71)])
-@pytest.mark.parametrize(
-    "dtype", ["float32", pytest.param("bfloat16-products", marks=needs_compiler)]
-)
+@pytest.mark.parametrize("dtype", PRECISIONS)
 def test_the_real_network(dtype: str, size: int | tuple[int, int]) -> None:
     network = load()
     mates = ["blocks.0.0.conv_dw:3", "blocks.2.1.conv_pw:17", "blocks.4.0.conv_pwl:30"]
