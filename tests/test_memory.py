@@ -63,7 +63,7 @@ def test_what_is_held_is_counted_while_it_is_there() -> None:
         assert held.most == 2000 + 4000 + 4000
         del second
         both.sum()
-        torch.ones(100)
+        torch.ones(100).to_sparse().to_dense()
     assert held.most == 10000
     assert float(both[0]) == 5
 

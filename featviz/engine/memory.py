@@ -67,9 +67,9 @@ class _Held(TorchDispatchMode):
 
 
 def _storages(values: Any) -> list[torch.UntypedStorage]:
-    """Of all tensors in there."""
-    leaves = tree_leaves(values)
-    return [each.untyped_storage() for each in leaves if isinstance(each, Tensor)]
+    """Of all dense tensors in there."""
+    tensors = (each for each in tree_leaves(values) if isinstance(each, Tensor))
+    return [each.untyped_storage() for each in tensors if each.layout == torch.strided]
 
 
 def free_bytes(device: torch.device) -> int | float:
