@@ -528,6 +528,16 @@ def test_pairs_round_as_torch_does(number: int) -> None:
 
 
 @needs_compiler
+def test_of_a_pair_the_second_product_is_added_first() -> None:
+    """1 + 2**24 is rounded to 2**24; 1 - 2**24 would not be."""
+    values, place = torch.tensor([-4096.0, 4096.0]).view(1, 2, 1, 1), Window((1, 1), (1, 1), (0, 0))
+    kernel = convolution.packed_kernel(torch.full((20, 2, 1, 1), 4096.0), in_pairs=True)
+    bias = convolution.packed_bias(torch.ones(20))
+    said = convolution.convolved(values, kernel, bias, place, (20, 1, 1), in_pairs=True)
+    assert torch.equal(said.flatten(), torch.zeros(20))
+
+
+@needs_compiler
 @pytest.mark.parametrize("value", [torch.nan, -torch.nan, torch.inf])
 def test_what_is_no_number_stays_none_in_pairs(value: float) -> None:
     maps = random(2, 6, 3, 5).contiguous(memory_format=LAST)
