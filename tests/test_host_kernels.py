@@ -31,7 +31,7 @@ from featviz.engine.operations import MaxPool, Rectifier
 from featviz.engine.presumed import stirs_by_row
 from featviz.engine.recipe import default_recipe
 from featviz.engine.slots import optimize_batch
-from featviz.engine.ways import Depthwise, FewProducts, First
+from featviz.engine.ways import Depthwise, Direct, FewProducts, First
 from featviz.errors import NotAvailable
 from featviz.image.fourier import is_decoded
 from featviz.image.parameterizations import Fourier, Pixel
@@ -525,6 +525,21 @@ def test_pairs_round_as_torch_does(number: int) -> None:
     one = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
     said = convolution.convolved(one, back, None, place, (number, 1, 1), in_pairs=True)
     assert torch.equal(said.flatten(), values.bfloat16().float())
+
+
+@needs_compiler
+@pytest.mark.parametrize(("inputs", "outputs"), [(8, 6), (7, 6), (8, 5), (7, 5)])
+def test_factors_are_rounded_where_each_result_sees_an_even_number(
+    inputs: int, outputs: int
+) -> None:
+    window, size = Window((3, 3), (1, 1), (1, 1)), (5, 6)
+    weight, maps = random(outputs, inputs, 3, 3, seed=1), random(2, inputs, *size)
+    coming = random(2, outputs, *size, seed=2)
+    exact, rounded = (Direct.of(weight, None, window, in_pairs=each) for each in (False, True))
+    assert torch.equal(exact.forth(maps, NOTHING), rounded.forth(maps, NOTHING)) == bool(inputs % 2)
+    mine, theirs = (each.back(coming, size, NOTHING) for each in (exact, rounded))
+    assert torch.equal(mine, theirs) == bool(outputs % 2)
+    assert torch.allclose(mine, theirs, atol=0.02 * float(mine.abs().max()))
 
 
 @needs_compiler
