@@ -13,6 +13,7 @@ import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ REDIRECTED = Recipe.redirected_steps
 COLUMNS = {
     "place": "{:>7}",
     "layer": "{:>11}",
-    "dtype": "{:>9}",
+    "dtype": "{:>17}",
     "size_px": "{:>8}",
     "slots": "{:>6}",
     "ms_per_picture_step": "{:>20.2f}",
@@ -81,17 +82,15 @@ def main() -> None:
     print(
         " ".join(_width(form).format(name.removeprefix("share_")) for name, form in COLUMNS.items())
     )
+    networks = {dtype: as_executed(original, options.device, dtype) for dtype in rates}
+    cases = product(places.items(), options.sizes, options.slots, networks.items())
     rows = []
-    for dtype, rate in rates.items():
-        network = as_executed(original, options.device, dtype)
-        limits = {"matrix_flop_per_s": rate, "copy_bytes_per_s": bytes_per_s}
-        for place, layer in places.items():
-            for size in options.sizes:
-                for slots in options.slots:
-                    row = measure(network, layer, size=size, slots=slots, steps=options.steps)
-                    row = {"place": place, "dtype": dtype, **row, **of_limits(row, limits)}
-                    print(" ".join(form.format(row[name]) for name, form in COLUMNS.items()))
-                    rows.append(row)
+    for (place, layer), size, slots, (dtype, network) in cases:
+        row = measure(network, layer, size=size, slots=slots, steps=options.steps)
+        limits = {"matrix_flop_per_s": rates[dtype], "copy_bytes_per_s": bytes_per_s}
+        row = {"place": place, "dtype": dtype, **row, **of_limits(row, limits)}
+        print(" ".join(form.format(row[name]) for name, form in COLUMNS.items()))
+        rows.append(row)
     rate, options.dtype = rates[options.dtype[0]], ", ".join(rates)
     write(options, device, rate, rows)
 

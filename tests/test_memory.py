@@ -83,6 +83,13 @@ def test_what_is_held_is_what_torch_itself_saw(network: Network) -> None:
     assert held.most == pytest.approx(max(accumulate(changes)), rel=0.02)
 
 
+def test_what_lies_between_steps_counts(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = property(lambda self: 10**9 * len(self._parameters))
+    monkeypatch.setattr(Slots, "state_bytes", state)
+    recipe = default_recipe(network, Channel("third", 0) - Likeness("third"), size=32, count=2)
+    assert 0 < bytes_of_a_place(network, recipe) - 2 * 10**9 < 10**8
+
+
 def test_slots_are_what_fits_into_the_budget(network: Network) -> None:
     recipe = default_recipe(network, Channel("third", 0), size=32)
     cost = bytes_of_a_place(network, recipe) * ROOM
