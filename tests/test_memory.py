@@ -1,6 +1,7 @@
 """Slots and threads are planned from what there is, and sizes are read as people write them."""
 
 import os
+import warnings
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
@@ -81,6 +82,33 @@ def test_what_is_held_is_what_torch_itself_saw(network: Network) -> None:
     seen = [each for each in events if each.name() == "[memory]"]
     changes = [each.nbytes() for each in sorted(seen, key=lambda each: each.start_ns())]
     assert held.most == pytest.approx(max(accumulate(changes)), rel=0.02)
+
+
+def _doubled(values: torch.Tensor) -> torch.Tensor:
+    return torch.relu(values) * 2
+
+
+class Scripted(torch.nn.Module):
+    """What TorchScript runs comes to a count of operations as what torch itself runs does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 3)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.between = torch.jit.script(_doubled)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.last(self.between(self.first(images)))
+
+
+def test_what_a_scripted_function_holds_is_counted() -> None:
+    network = network_of(Scripted(), dtype=torch.float32)
+    costs = [
+        bytes_of_a_place(network, default_recipe(network, Channel(each, 0), size=32))
+        for each in ("first", "last")
+    ]
+    assert 4 * 32 * 32 * 3 * 3 < costs[0] < costs[1]
 
 
 def test_what_lies_between_steps_counts(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:

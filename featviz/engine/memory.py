@@ -56,8 +56,12 @@ class _Held(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        with torch._C.DisableTorchFunction():  # a recording must not take this for the network's
+            return self._called(func, args, kwargs or {})
+
+    def _called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         given = {each._cdata for each in _storages((args, kwargs))}
-        result = func(*args, **(kwargs or {}))
+        result = func(*args, **kwargs)
         self._made = {key: each for key, each in self._made.items() if not each[0].expired()}
         for storage in _storages(result):
             if storage._cdata not in given:
