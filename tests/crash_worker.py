@@ -1,9 +1,10 @@
 """Builds that are killed, or run two at once, in processes forked from one that has all loaded.
 
-    python crash_worker.py kill FOLDER SEED     20 builds killed at random moments, then a whole one
+    python crash_worker.py kill FOLDER SEED     20 builds killed, then a whole one
     python crash_worker.py pair FOLDER          two builds of one store at the same time
 
-Prints what happened as JSON. Run by test_crash.py.
+They are killed at random moments, every fifth after one more picture was made. Prints what happened
+as JSON. Run by test_crash.py.
 """
 
 import json
@@ -25,8 +26,8 @@ from featviz.atlas.config import AtlasConfig
 from featviz.atlas.store import Store
 from featviz.network.zoo import load
 
-KILLS = 20
-CONFIG = AtlasConfig(network="planted", units=["curve:0-23"], size=32, steps=24, slots=4)
+KILLS, UNITS = 20, 24
+CONFIG = AtlasConfig(network="planted", units=[f"curve:0-{UNITS - 1}"], size=32, steps=24, slots=4)
 
 
 class Silent:
@@ -50,6 +51,12 @@ def forked(folder: Path) -> int:
     return process
 
 
+def pictures(folder: Path) -> int:
+    """How many whole files of pictures there are."""
+    found = (folder / "pictures").rglob("*.png")
+    return sum(not path.name.startswith(".") for path in found)
+
+
 def killed(folder: Path, seed: int) -> dict[str, Any]:
     numbers = random.Random(seed)
     start = time.monotonic()
@@ -61,9 +68,15 @@ def killed(folder: Path, seed: int) -> dict[str, Any]:
     works_s = time.monotonic() - start - begins_s
     broken = folder / "broken"
     kept, damages = [], []
-    for _ in range(KILLS):
+    for number in range(KILLS):
+        there = pictures(broken)
         process = forked(broken)
-        time.sleep(numbers.uniform(begins_s / 2, begins_s + works_s * 0.4))
+        if number % 5 == 4 and there < UNITS:  # however slow the machine has become
+            while pictures(broken) == there:
+                time.sleep(0.002)
+            time.sleep(numbers.uniform(0, works_s * 0.1))
+        else:
+            time.sleep(numbers.uniform(begins_s / 2, begins_s + works_s * 0.4))
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
         if (broken / "atlas.json").exists():

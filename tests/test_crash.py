@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crash_worker import CONFIG, KILLS
+from crash_worker import CONFIG, KILLS, UNITS
 
 from featviz.atlas.plan import plan
 from featviz.network.zoo import load
 
-UNITS = 24
 WORKER = Path(__file__).with_name("crash_worker.py")
 
 pytestmark = [
