@@ -4,8 +4,9 @@ import pytest
 import torch
 from evaluation import pictures
 from networks import GREY, Everything, network_of
+from torch import nn
 
-from featviz.errors import DoesNotFit, OutOfRange, UnknownName
+from featviz.errors import DoesNotFit, NotAvailable, OutOfRange, UnknownName
 from featviz.network.network import Network
 from featviz.network.zoo import load
 
@@ -46,6 +47,28 @@ def test_a_network_in_pairs_is_the_same_but_for_who_accelerates_it() -> None:
     assert pairs.at("cpu", torch.float64) is network
     images = pictures(2).float()
     assert torch.equal(pairs(images), single(images))
+
+
+class Picky(nn.Module):
+    """Takes pictures of one size, and not in half precision, as some of torch's operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 2, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if images.dtype == torch.bfloat16:
+            raise NotImplementedError("\"picky\" not implemented for 'BFloat16'")
+        return self.a(images.view(-1, 3, 12, 10))
+
+
+def test_a_dtype_that_torch_has_no_operation_for_is_named() -> None:
+    rounded = load(Picky(), preprocessing=GREY).at("cpu", torch.bfloat16)
+    words = 'Picky in bfloat16 on cpu is not available; torch says: "picky" not implemented for'
+    with pytest.raises(NotAvailable, match=words):
+        rounded.layers()
+    with pytest.raises(DoesNotFit, match="got 8x8 px, expected a size that the network runs at"):
+        rounded.layers(8, 8)
 
 
 def gradient(network: Network) -> torch.Tensor:

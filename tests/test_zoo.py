@@ -25,8 +25,10 @@ from featviz.errors import (
     UnknownName,
 )
 from featviz.network.fingerprint import fingerprint
+from featviz.network.googlenet_bvlc import GoogLeNetBvlc
 from featviz.network.network import Network
 from featviz.network.preprocessing import Preprocessing
+from featviz.network.recording import record
 from featviz.network.zoo import ENTRIES, imagenet_labels, load, read_state
 
 FACTORY = """
@@ -127,6 +129,18 @@ def test_the_caffe_googlenet_knows_what_it_sees(shared_data: Callable[[str], Pat
     layers = network.layers(224, 224)
     assert (layers["inc4a"].channels, layers["inc4a"].sites) == (512, (14, 14))
     assert (layers["inc3b"].channels, layers["inc5b"].channels) == (480, 1024)
+
+
+def test_the_caffe_googlenet_has_bfloat16_on_a_cpu_as_well() -> None:
+    plain = network_of(GoogLeNetBvlc(), rows=64, columns=64, dtype=torch.float32)
+    rounded = plain.at("cpu", torch.bfloat16)
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with record(plain, ["norm1"]) as one, record(rounded, ["norm1"]) as other, torch.no_grad():
+        plain(images)
+        rounded(images)
+    assert other["norm1"].dtype == torch.bfloat16
+    assert torch.allclose(other["norm1"].float(), one["norm1"], rtol=0.05, atol=0.05)
+    assert list(rounded.layers()) == list(plain.layers())
 
 
 @pytest.mark.parametrize("name", ["torchvision:resnet18", "timm:resnet10t", "efficientnet_lite0"])

@@ -1,5 +1,6 @@
 """The architecture of the Caffe GoogLeNet: InceptionV1, the DeepDream network."""
 
+import torch
 from torch import Tensor, cat, nn
 from torch.nn import functional
 
@@ -45,6 +46,18 @@ class Inception(nn.Module):
         )
 
 
+class LocalResponseNorm(nn.LocalResponseNorm):
+    """torch's, which on a CPU knows no bfloat16: there it goes by float32.
+
+    The name is torch's too, since a network's fingerprint has it.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.dtype == torch.bfloat16 and input.device.type == "cpu":
+            return super().forward(input.float()).to(input.dtype)
+        return super().forward(input)
+
+
 class GoogLeNetBvlc(nn.Module):
     """The network of Caffe's bvlc_googlenet without its auxiliary heads; returns logits.
 
@@ -56,10 +69,10 @@ class GoogLeNetBvlc(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3)
         self.pool1 = nn.MaxPool2d(3, stride=2, ceil_mode=True)
-        self.norm1 = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
+        self.norm1 = LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
         self.conv2r = nn.Conv2d(64, 64, 1)
         self.conv2 = nn.Conv2d(64, 192, 3, padding=1)
-        self.norm2 = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
+        self.norm2 = LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
         self.pool2 = nn.MaxPool2d(3, stride=2, ceil_mode=True)
         for name, channels in INCEPTIONS.items():
             self.add_module(name, Inception(channels))

@@ -7,7 +7,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from featviz.errors import DoesNotFit, NotFinite, OutOfRange, UnknownName
+from featviz.errors import DoesNotFit, NotAvailable, NotFinite, OutOfRange, UnknownName
 from featviz.kernels import kernels
 from featviz.network.fields import Field, fields
 from featviz.network.fingerprint import fingerprint
@@ -259,11 +259,18 @@ class Network:
                 example = torch.full(shape, 0.5, device=self.device)
                 traced = trace(self.module, self.to_input(example))
         except (RuntimeError, ValueError, AssertionError) as error:
+            hint = str(error).splitlines()[0][:160] if str(error) else ""
+            if self is not self._original:
+                self._original._traced(rows, columns)  # whose refusal is of the size
+                where = f"{str(self.dtype).removeprefix('torch.')} on {self.device.type}"
+                raise NotAvailable(
+                    f"{self.name} in {where}", there=f"torch says: {hint}"
+                ) from error
             raise DoesNotFit(
                 f"a picture for {self.name}",
                 got=f"{rows}x{columns} px",
                 expected=f"a size that the network runs at, such as {self.size[0]}x{self.size[1]}",
-                hint=str(error).splitlines()[0][:160] if str(error) else "",
+                hint=hint,
             ) from error
         return traced, layers(traced, self.module)
 
