@@ -567,11 +567,12 @@ def test_what_is_no_number_stays_none_in_pairs(value: float) -> None:
 
 
 @needs_compiler
+@pytest.mark.parametrize("size", [3, 5])
 @pytest.mark.parametrize("has_bias", [False, True])
-def test_few_products_work_for_the_rectifiers_beside_them(*, has_bias: bool) -> None:
+def test_few_products_work_for_the_rectifiers_beside_them(*, has_bias: bool, size: int) -> None:
     maps = random(2, 16, 7, 9).contiguous(memory_format=LAST)
     bias = random(32, seed=2) if has_bias else None
-    there = maps, entered(random(32, 16, 3, 3, seed=1)), bias, 32
+    there = maps, entered(random(32, 16, size, size, seed=1)), bias, (32, size)
     free = convolved(*there)
     assert torch.equal(convolved(*there, Rectifying((0.0, 2.0))), free.clamp(0, 2))
     values = random(*free.shape, seed=3).contiguous(memory_format=LAST)
@@ -1062,38 +1063,51 @@ def test_rectifiers_between_convolutions_are_torchs(*, read: list[str], redirect
 
 
 @needs_compiler
-@pytest.mark.parametrize("size", [(4, 4), (8, 16), (7, 14), (5, 9)])
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("size", [(4, 4), (8, 16), (7, 14), (5, 9), (1, 2), (33, 6)])
+@pytest.mark.parametrize("outputs", [16, 32, 48, 64, 80])  # panels of all widths
 @pytest.mark.parametrize("has_bias", [False, True])
 @pytest.mark.parametrize("is_slice", [False, True])
 def test_few_products_are_the_convolution(
+    kernel: int,
     size: tuple[int, int],
+    outputs: int,
     has_bias: bool,  # noqa: FBT001
     is_slice: bool,  # noqa: FBT001
 ) -> None:
     whole = random(3, 32, *size).contiguous(memory_format=LAST)
     maps = whole[:, 8:24] if is_slice else whole
-    weight, bias = random(48, maps.shape[1], 3, 3, seed=1), random(48, seed=2) if has_bias else None
+    weight = random(outputs, maps.shape[1], kernel, kernel, seed=1)
+    bias = random(outputs, seed=2) if has_bias else None
     shift = None if bias is None else bias.double()
-    expected = functional.conv2d(maps.double(), weight.double(), shift, padding=1)
-    result = convolved(maps, entered(weight), bias, 48)
+    expected = functional.conv2d(maps.double(), weight.double(), shift, padding=kernel // 2)
+    there = maps, entered(weight), bias, (outputs, kernel)
+    with using(1):
+        result = convolved(*there)
+    with using(3):
+        assert torch.equal(convolved(*there), result)
     assert result.is_contiguous(memory_format=LAST)
     assert torch.allclose(result.double(), expected, atol=1e-5 * float(expected.abs().max()))
 
 
 @needs_compiler
-def test_a_kernel_of_few_products_is_exact_but_for_rounding() -> None:
+@pytest.mark.parametrize("size", [3, 5])
+def test_a_kernel_of_few_products_is_exact_but_for_rounding(size: int) -> None:
     """Whole numbers in, whole numbers out: the points and their factors are right to the bit."""
-    maps = random(1, 16, 4, 4).mul(2).round().contiguous(memory_format=LAST)
-    weight = random(16, 16, 3, 3, seed=1).round() * 24 * 24
-    expected = functional.conv2d(maps.double(), weight.double(), padding=1)
-    assert torch.equal(convolved(maps, entered(weight), None, 16).double(), expected)
+    maps = random(1, 16, 4, 4).round().contiguous(memory_format=LAST)
+    weight = random(16, 16, size, size, seed=1).round() * 24 * 24
+    expected = functional.conv2d(maps.double(), weight.double(), padding=size // 2)
+    result = convolved(maps, entered(weight), None, (16, size))
+    assert torch.equal(result.double(), expected)
 
 
 @needs_compiler
+@pytest.mark.parametrize("kernel", [3, 5])
 @pytest.mark.parametrize("size", [(8, 8), (16, 12)])
-def test_rows_of_few_products_are_strangers_to_the_bit(size: tuple[int, int]) -> None:
-    weight, bias = random(64, 32, 3, 3, seed=1), random(64, seed=2)
-    own = Convolution(weight, bias, (1, 1), (1, 1), (1, 1), 1).laid_out()
+def test_rows_of_few_products_are_strangers_to_the_bit(size: tuple[int, int], kernel: int) -> None:
+    weight, bias = random(64, 32, kernel, kernel, seed=1), random(64, seed=2)
+    within = kernel // 2, kernel // 2
+    own = Convolution(weight, bias, (1, 1), within, (1, 1), 1).laid_out()
     order = torch.tensor([4, 2, 0, 1, 3])
     results = []
     for maps in (random(5, 32, *size), random(5, 32, *size)[order]):
@@ -1114,7 +1128,13 @@ def test_rows_of_few_products_are_strangers_to_the_bit(size: tuple[int, int]) ->
         ((48, 64, 3, 3), 1, (14, 14), True),
         ((40, 64, 3, 3), 1, (14, 14), False),
         ((64, 40, 3, 3), 1, (14, 14), False),
-        ((32, 32, 3, 3), 1, (2, 2), False),  # most of each tile would be in vain
+        ((32, 32, 3, 3), 1, (2, 2), True),  # as many as there are terms
+        ((32, 32, 3, 3), 1, (1, 3), False),
+        ((16, 48, 5, 5), 1, (7, 7), True),
+        ((16, 48, 5, 5), 1, (1, 2), True),
+        ((16, 48, 5, 5), 1, (1, 1), False),
+        ((24, 48, 5, 5), 1, (7, 7), False),
+        ((16, 16, 7, 7), 1, (7, 7), False),
         ((24, 32, 3, 3), 1, (8, 8), False),
         ((36, 32, 3, 3), 1, (8, 8), False),
         ((32, 32, 3, 3), 2, (8, 8), False),
@@ -1129,7 +1149,8 @@ def test_few_products_are_chosen_where_they_pay(
     is_quick: bool,  # noqa: FBT001
 ) -> None:
     weight, groups = random(*shape, seed=1) / (9 * shape[1]) ** 0.5, 32 if shape[1] == 1 else 1
-    settings = (stride, stride), (1, 1), (1, 1), groups
+    within = shape[2] // 2, shape[2] // 2
+    settings = (stride, stride), within, (1, 1), groups
     own = Convolution(weight, None, *settings).laid_out()
     images = random(4, shape[1] * groups, *size).contiguous(memory_format=LAST).requires_grad_()
     result = own(images)

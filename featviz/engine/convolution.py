@@ -19,6 +19,7 @@ from featviz.engine.ways import Depthwise, Direct, FewProducts, First, Way, take
 from featviz.kernels.cuda import usable
 from featviz.kernels.host import runs_on
 from featviz.kernels.host.rectifying import Bounds
+from featviz.kernels.host.winograd import PRODUCTS, TILES
 from featviz.kernels.layout import MOST_PLACES, PANEL, Window
 
 _FEW_CHANNELS = 4
@@ -29,8 +30,6 @@ _QUICK = ((3, 3), (5, 5))
 """Kernels for which cuDNN has a quick depthwise convolution, but no quick gradient."""
 _QUICK_OUTPUTS = 128
 """Multiples of it are quick: of 64 inputs a 3x3 kernel makes 256 in half the time of 192."""
-_MANY = 32
-"""Channels from which on fewer products take less time."""
 _MOST_ADDED = 1
 """Rows or columns of zeros by which a kernel may grow to take in a padding."""
 
@@ -223,16 +222,17 @@ class Convolution:
         return self._is_half and is_between and is_plain
 
     def _has_few_products(self, values: Tensor) -> bool:
-        """Whether a quarter of the products make it, and maps are not so small that most of them
-        are in vain; how many there are has no say, so that no picture can tell, nor has how wide
-        the processor's vectors are."""
+        """Whether fewer products make it than results have terms; how many maps there are has no
+        say, so that no picture can tell, nor has how wide the processor's vectors are."""
         outputs, inputs, *size = self.weight.shape
+        tile, within = TILES.get(size[0]), size[0] // 2
         settings = self.stride, self.padding, self.dilation, self.groups
-        is_plain = tuple(size) == (3, 3) and settings == ((1, 1), (1, 1), (1, 1), 1)
-        if not is_plain or min(outputs, inputs) < _MANY or outputs % PANEL or inputs % PANEL:
+        is_plain = size[0] == size[1] and settings == ((1, 1), (within, within), (1, 1), 1)
+        if tile is None or not is_plain or outputs % PANEL or inputs % PANEL:
             return False
         rows, columns = values.shape[2:]
-        return 2 * rows * columns >= 16 * -(-rows // 4) * -(-columns // 4)
+        tiles = -(-rows // tile) * -(-columns // tile)
+        return PRODUCTS * tiles <= math.prod(size) * rows * columns
 
     @cached_property
     def wider(self) -> "Convolution":

@@ -23,7 +23,7 @@ DTYPES = {
     PRODUCTS: torch.float32,
 }
 """Of networks. In bfloat16-products a CPU's kernels round the factors of products to bfloat16, of
-convolutions of stride 1 and many channels, but for 3 x 3 kernels in few products."""
+convolutions of stride 1 and many channels, but for 3 x 3 and 5 x 5 kernels in few products."""
 
 
 @dataclass(frozen=True)

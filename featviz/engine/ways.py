@@ -97,29 +97,33 @@ class First:
 
 @dataclass(frozen=True, eq=False)
 class FewProducts:
-    """3 x 3 kernels in a quarter of the products."""
+    """3 x 3 kernels in a quarter of the products, 5 x 5 in a third."""
 
     forward: Tensor
     backward: Tensor
     bias: Tensor | None
     channels: tuple[int, int]
+    size: int
 
     @classmethod
     def of(cls, weight: Tensor, bias: Tensor | None) -> "FewProducts":
         from featviz.kernels.host.winograd import entered
 
         back = weight.transpose(0, 1).flip(2, 3)
-        return cls(entered(weight), entered(back), bias, (weight.shape[1], weight.shape[0]))
+        channels = weight.shape[1], weight.shape[0]
+        return cls(entered(weight), entered(back), bias, channels, weight.shape[2])
 
     def forth(self, values: Tensor, rectifying: Rectifying) -> Tensor:
         from featviz.kernels.host.winograd import convolved
 
-        return convolved(values, self.forward, self.bias, self.channels[1], rectifying)
+        shape = self.channels[1], self.size
+        return convolved(values, self.forward, self.bias, shape, rectifying)
 
     def back(self, gradient: Tensor, size: Size, rectifying: Rectifying) -> Tensor:  # noqa: ARG002
         from featviz.kernels.host.winograd import convolved
 
-        return convolved(gradient, self.backward, None, self.channels[0], rectifying)
+        shape = self.channels[0], self.size
+        return convolved(gradient, self.backward, None, shape, rectifying)
 
 
 @dataclass(frozen=True, eq=False)

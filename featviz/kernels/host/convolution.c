@@ -22,13 +22,12 @@ KERNEL pack(const float *restrict weight, float *restrict packed, count outputs,
 }
 
 /* A product for each pixel: what a kernel of one place makes. A bias has room for whole vectors.
-   Strides are those of `maps`; `values` and results are dense. `weight_step` lies between the
-   matrices of one picture and the next. `in_pairs`: of an even number of inputs, and packed so. */
+   Strides are those of `maps`; `values` and results are dense. `in_pairs`: of an even number of
+   inputs, and packed so. */
 KERNEL pointwise(const float *restrict maps, const float *restrict weight,
                  const float *restrict bias, const float *restrict values, float *restrict result,
                  float low, float high, count batch, count inputs, count outputs, count pixels,
-                 count image_stride, count stride, count weight_step, count in_pairs,
-                 count threads) {
+                 count image_stride, count stride, count in_pairs, count threads) {
     count places = in_pairs ? inputs / 2 : inputs;
     count block = NEAR / 4 / (places + outputs), share = (pixels + threads - 1) / threads;
     if (batch < threads) block = least(block, share);
@@ -38,7 +37,6 @@ KERNEL pointwise(const float *restrict maps, const float *restrict weight,
     SHARED_2
     for (count image = 0; image < batch; image++) {
         for (count at = 0; at < blocks; at++) {
-            const float *own = weight + image * weight_step;
             count first = at * block, here = (image * pixels + first) * outputs;
             count few = least(block, pixels - first), step = in_pairs ? places : stride;
             const float *from = maps + image * image_stride + first * stride;
@@ -47,7 +45,7 @@ KERNEL pointwise(const float *restrict maps, const float *restrict weight,
                 pair_up_pixels(from, stride, inputs, few, room);
                 from = room;
             }
-            product p = {own, bias, 1, places, 0, step, outputs, in_pairs, result + here,
+            product p = {weight, bias, 1, places, 0, step, outputs, in_pairs, result + here,
                          from_place(beside, here)};
             make_rows(&p, from, 0, 1, few);
         }

@@ -26,7 +26,7 @@ Kernel = Float[Tensor, "outputs inputs height width"]
 
 
 def packed(matrix: Float[Tensor, "outputs seen"], *, in_pairs: bool = False) -> Packed:
-    """A matrix as `products` takes it, or in pairs."""
+    """A matrix as products take it, or in pairs."""
     outputs, seen = matrix.shape
     result = matrix.new_empty((outputs + -outputs % PANEL, seen // 2 if in_pairs else seen))
     call("pack", matrix.contiguous(), result, outputs, seen, in_pairs)
@@ -74,7 +74,7 @@ def convolved(
             batch, pixels = 1, batch * pixels
         call(
             *("pointwise", maps, weight, bias, *told),
-            *(batch, inputs, outputs, pixels, *steps, 0, in_pairs),
+            *(batch, inputs, outputs, pixels, *steps, in_pairs),
         )
         return result
     (height, width), (down, right), _ = window.size, window.stride, window.padding
@@ -104,16 +104,3 @@ def convolved_gradient(
     (height, width), (above, left) = window.size, window.padding
     back = Window(window.size, (1, 1), (height - 1 - above, width - 1 - left))
     return convolved(gradient, weight, None, back, shape, rectifying, in_pairs=in_pairs)
-
-
-def products(
-    planes: Float[Tensor, "planes pixels inputs"], weights: Tensor, outputs: int
-) -> Float[Tensor, "planes pixels outputs"]:
-    """Of each plane the product with its own matrix."""
-    count, pixels, inputs = planes.shape
-    result = planes.new_empty((count, pixels, outputs))
-    call(
-        *("pointwise", planes, weights, None, *NOTHING.told(result)),
-        *(count, inputs, outputs, pixels, pixels * inputs, inputs, weights.stride(0), False),
-    )
-    return result

@@ -136,12 +136,17 @@ INLINE void make_row(const product *p, const float *from, count at, count c, cou
     }
 }
 
+/* Vectors of the next channels that are made together, where so many channels are left. */
+INLINE count wide_panel(count left) {
+    count vectors = (left + LINE - 1) / LINE;
+    return vectors == 4 ? 2 : least(vectors, PANEL);
+}
+
 /* All channels of rows of results, `further` apart in what they see. */
 INLINE void make_rows_of(const product *p, const float *from, count further, count rows,
                          count columns, int in_pairs) {
     for (count c = 0, wide; c < p->outputs; c += wide * LINE) {
-        count vectors = (p->outputs - c + LINE - 1) / LINE;
-        wide = vectors == 4 ? 2 : least(vectors, PANEL);
+        wide = wide_panel(p->outputs - c);
         for (count row = 0; row < rows; row++) {
             count at = row * columns * p->outputs;
             const float *seen = from + row * further;

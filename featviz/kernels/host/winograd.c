@@ -1,13 +1,15 @@
-/* Convolutions with 3 x 3 kernels, stride 1 and padding 1 in few multiplications: 4 x 4 results of
-   6 x 6 values at once, 36 products for 144. Source: Lavin and Gray 2016, "Fast Algorithms for
-   Convolutional Neural Networks", F(4x4, 3x3), with the points 0, 1, -1, 2, -2. */
+/* Convolutions of stride 1 whose results have the maps' size, in few multiplications: `tile` x
+   `tile` results of 6 x 6 values at once, of 3 x 3 kernels 4 x 4 results (36 products for 144), of
+   5 x 5 kernels 2 x 2 (36 for 100). Source: Lavin and Gray 2016, "Fast Algorithms for Convolutional
+   Neural Networks", F(4x4, 3x3) and F(2x2, 5x5), with the points 0, 1, -1, 2, -2. */
 
-#include "common.h"
+#include "products.h"
 
-#define TILE 4
 #define SEEN 6
+#define PLANES (SEEN * SEEN)
+#define MOST 4 /* rows and columns of results of a tile */
 
-/* One direction of the way in: B^T of the paper. */
+/* One direction of the way in: B^T of the paper, which the points alone decide. */
 INLINE void enter(const line from[SEEN], line to[SEEN]) {
     line even = from[4] - 4 * from[2], odd = from[3] - 4 * from[1];
     line near = from[4] - from[2], far = 2 * (from[3] - from[1]);
@@ -20,86 +22,127 @@ INLINE void enter(const line from[SEEN], line to[SEEN]) {
 }
 
 /* One direction of the way out: A^T of the paper. */
-INLINE void leave(const line from[SEEN], line to[TILE]) {
+INLINE void leave(const line from[SEEN], line to[MOST], int tile) {
     line sum = from[1] + from[2], difference = from[1] - from[2];
     line far_sum = from[3] + from[4], far_difference = from[3] - from[4];
     to[0] = from[0] + sum + far_sum;
     to[1] = difference + 2 * far_difference;
-    to[2] = sum + 4 * far_sum;
-    to[3] = difference + 8 * far_difference + from[5];
+    if (tile == 4) {
+        to[2] = sum + 4 * far_sum;
+        to[3] = difference + 8 * far_difference;
+    }
+    to[tile - 1] += from[5];
 }
 
-/* Maps (by pixel, strides as given) to 36 planes of (tile, channel); channels are a multiple of
-   LINE. Tiles beyond the maps' end, and what tiles see beyond it, are zero. */
-KERNEL winograd_enter(const float *restrict maps, float *restrict planes, count batch,
-                      count channels, count rows, count columns, count image_stride, count stride,
-                      count threads) {
-    count down = (rows + TILE - 1) / TILE, right = (columns + TILE - 1) / TILE;
-    count plane = batch * down * right * channels;
-    SHARED_2
-    for (count image = 0; image < batch; image++) {
-        for (count tile = 0; tile < down * right; tile++) {
-            count top = tile / right * TILE - 1, left = tile % right * TILE - 1;
-            float *to = planes + (image * down * right + tile) * channels;
-            for (count c = 0; c < channels; c += LINE) {
-                line seen[SEEN][SEEN], half[SEEN][SEEN];
-                for (count high = 0; high < SEEN; high++)
-                    for (count wide = 0; wide < SEEN; wide++) {
-                        count row = top + high, column = left + wide;
-                        int is_inside =
-                            row >= 0 && row < rows && column >= 0 && column < columns;
-                        const float *from = maps + image * image_stride + c +
-                                            (row * columns + column) * stride;
-                        seen[wide][high] = is_inside ? load_line(from) : (line){0};
-                    }
-                for (int wide = 0; wide < SEEN; wide++) {
-                    line column[SEEN];
-                    enter(seen[wide], column);
-                    for (int high = 0; high < SEEN; high++) half[high][wide] = column[high];
-                }
-                for (int high = 0; high < SEEN; high++) {
-                    line row[SEEN];
-                    enter(half[high], row);
-                    for (int wide = 0; wide < SEEN; wide++)
-                        store_line(to + (high * SEEN + wide) * plane + c, row[wide]);
-                }
-            }
+/* What the tiles of all pictures share, in order: maps there and back, by pixel. */
+typedef struct {
+    count rows, columns, right, number; /* tiles side by side, and of a picture */
+    count inputs, image_stride, stride, outputs;
+} tiling;
+
+/* What tile `at` sees, from the channel that `maps` begin with, to a plane each. What is beyond the
+   maps is zero. */
+INLINE void take(const tiling *t, const float *maps, count at, float *to, count plane, int tile) {
+    count image = at / t->number, number = at % t->number, before = (SEEN - tile) / 2;
+    count top = number / t->right * tile - before, left = number % t->right * tile - before;
+    line half[SEEN][SEEN];
+    for (count wide = 0; wide < SEEN; wide++) {
+        line seen[SEEN], made[SEEN];
+        for (count high = 0; high < SEEN; high++) {
+            count row = top + high, column = left + wide;
+            int is_inside = row >= 0 && row < t->rows && column >= 0 && column < t->columns;
+            const float *from =
+                maps + image * t->image_stride + (row * t->columns + column) * t->stride;
+            seen[high] = is_inside ? load_line(from) : (line){0};
+        }
+        enter(seen, made);
+        for (int high = 0; high < SEEN; high++) half[high][wide] = made[high];
+    }
+    for (int high = 0; high < SEEN; high++) {
+        line row[SEEN];
+        enter(half[high], row);
+        for (int wide = 0; wide < SEEN; wide++)
+            store_line(to + (high * SEEN + wide) * plane, row[wide]);
+    }
+}
+
+/* The results of tile `at`, from channel `c` on, of its planes, plus a bias. */
+INLINE void give(const tiling *t, const float *from, count plane, line shift, count at, count c,
+                 float *maps, rectifier beside, int tile) {
+    count image = at / t->number, number = at % t->number;
+    count top = number / t->right * tile, left = number % t->right * tile;
+    count tall = least(tile, t->rows - top), broad = least(tile, t->columns - left);
+    line half[MOST][SEEN];
+    ALL for (int wide = 0; wide < SEEN; wide++) {
+        line column[SEEN], kept[MOST];
+        ALL for (int high = 0; high < SEEN; high++)
+            column[high] = load_line(from + (high * SEEN + wide) * plane);
+        leave(column, kept, tile);
+        ALL for (int high = 0; high < tile; high++) half[high][wide] = kept[high];
+    }
+    ALL for (int high = 0; high < tile; high++) {
+        line row[MOST];
+        if (high >= tall) break;
+        leave(half[high], row, tile);
+        count pixel = (image * t->rows + top + high) * t->columns + left;
+        ALL for (int wide = 0; wide < tile; wide++) {
+            if (wide >= broad) break;
+            count to = (pixel + wide) * t->outputs + c;
+            store_line(maps + to, rectified_line(row[wide] + shift, &beside, to));
         }
     }
 }
 
-/* 36 planes of (tile, channel) to dense maps by pixel, plus a bias where there is one; see
-   `rectified`. */
-KERNEL winograd_leave(const float *restrict planes, const float *restrict bias,
-                      const float *restrict values, float *restrict maps, float low, float high,
-                      count batch, count channels, count rows, count columns, count threads) {
+/* `few` tiles from `first` on, in room that stays in the cache for what they see and for a panel of
+   what they make. */
+INLINE void make_tiles(const tiling *t, const float *maps, const float *weight, const float *bias,
+                       float *result, rectifier beside, float *room, count first, count few,
+                       int tile) {
+    count inputs = t->inputs, outputs = t->outputs;
+    count seen = few * inputs + LINE, made = few * PANEL * LINE + LINE; /* no multiple of a page */
+    float *panel = room + PLANES * seen;
+    for (count at = 0; at < few; at++)
+        for (count c = 0; c < inputs; c += LINE)
+            take(t, maps + c, first + at, room + at * inputs + c, seen, tile);
+    for (count c = 0, wide; c < outputs; c += wide * LINE) {
+        wide = wide_panel(outputs - c);
+        for (count plane = 0; plane < PLANES; plane++) {
+            const float *own = weight + plane * inputs * outputs + c * inputs;
+            product p = {own, 0, 1, inputs, 0, inputs, wide * LINE, 0, panel + plane * made,
+                         {-INFINITY, INFINITY, 0, 0, 0}};
+            make_rows(&p, room + plane * seen, 0, 1, few);
+        }
+        for (count at = 0; at < few; at++)
+            for (count v = 0; v < wide; v++) {
+                line shift = bias ? load_line(bias + c + v * LINE) : (line){0};
+                give(t, panel + (at * wide + v) * LINE, made, shift, first + at, c + v * LINE,
+                     result, beside, tile);
+            }
+    }
+}
+
+/* Maps (by pixel, strides as given) to dense maps of the same size, plus a bias where there is one;
+   see `rectified`. Channels are a multiple of LINE; the weight is (plane, output, input), packed.
+   Each thread has `share` of the room, for `together` tiles. */
+KERNEL few_products(const float *restrict maps, const float *restrict weight,
+                    const float *restrict bias, const float *restrict values,
+                    float *restrict result, float low, float high, float *restrict room,
+                    count batch, count inputs, count rows, count columns, count image_stride,
+                    count stride, count outputs, count tile, count together, count share,
+                    count threads) {
     rectifier beside = {low, high, values, 0, values != 0};
-    count down = (rows + TILE - 1) / TILE, right = (columns + TILE - 1) / TILE;
-    count plane = batch * down * right * channels;
-    SHARED_2
-    for (count image = 0; image < batch; image++) {
-        for (count tile = 0; tile < down * right; tile++) {
-            count top = tile / right * TILE, left = tile % right * TILE;
-            const float *from = planes + (image * down * right + tile) * channels;
-            for (count c = 0; c < channels; c += LINE) {
-                line half[TILE][SEEN], shift = bias ? load_line(bias + c) : (line){0};
-                for (int wide = 0; wide < SEEN; wide++) {
-                    line column[SEEN], kept[TILE];
-                    for (int high = 0; high < SEEN; high++)
-                        column[high] = load_line(from + (high * SEEN + wide) * plane + c);
-                    leave(column, kept);
-                    for (int high = 0; high < TILE; high++) half[high][wide] = kept[high];
-                }
-                for (count high = 0; high < least(TILE, rows - top); high++) {
-                    line row[TILE];
-                    leave(half[high], row);
-                    count pixel = (image * rows + top + high) * columns + left;
-                    for (count wide = 0; wide < least(TILE, columns - left); wide++) {
-                        count to = (pixel + wide) * channels + c;
-                        store_line(maps + to, rectified_line(row[wide] + shift, &beside, to));
-                    }
-                }
-            }
+    count down = (rows + tile - 1) / tile, right = (columns + tile - 1) / tile;
+    tiling t = {rows, columns, right, down * right, inputs, image_stride, stride, outputs};
+    count tiles = batch * t.number, blocks = (tiles + together - 1) / together;
+    SHARED
+    for (count worker = 0; worker < threads; worker++)
+        for (count block = blocks * worker / threads; block < blocks * (worker + 1) / threads;
+             block++) {
+            count first = block * together, few = least(together, tiles - first);
+            float *own = room + worker * share;
+            if (tile == 4)
+                make_tiles(&t, maps, weight, bias, result, beside, own, first, few, 4);
+            else
+                make_tiles(&t, maps, weight, bias, result, beside, own, first, few, 2);
         }
-    }
 }
