@@ -63,9 +63,7 @@ class Recordable(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         looks = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & {*func.tags}
-        if (
-            func == torch.ops.aten.index.Tensor
-        ):  # as many as a mask is long, or as there are numbers
+        if func == torch.ops.aten.index.Tensor:  # by a mask, or by numbers
             looks = any(each is not None and each.dtype == torch.bool for each in args[1])
         if looks or func == _FROM_HOST:
             raise AssertionError(f"{func} waits for the device")
