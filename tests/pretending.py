@@ -37,7 +37,7 @@ class _Pretending(TorchFunctionMode):
     ) -> Any:
         if func == Tensor.is_cuda.__get__:  # type: ignore[attr-defined]
             return True
-        if func == Tensor.device.__get__:  # type: ignore[attr-defined]
+        if func == Tensor.device.__get__:
             return CUDA
         if func == torch.nn.functional.local_response_norm and args[0].dtype == torch.float16:
             return func(args[0].float(), *args[1:], **kwargs).half()  # a CPU has no other
