@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmarks.machine import synchronize
 from featviz.engine.accelerated import accelerated
-from featviz.engine.ascent import Ascent, is_finite_by_row
+from featviz.engine.ascent import Ascent
 from featviz.engine.batch import program, shown_to, working_dtype
 from featviz.engine.capture import Captures
 from featviz.engine.heap import kept_heap
@@ -130,10 +130,10 @@ class Pieces:
         images = self._decoded()
         gradient = _back(self._shown(images), self.parameters)
         values, _ = self._judged(images)
-        is_finite = torch.isfinite(values) & is_finite_by_row(gradient)
+        is_finite = torch.isfinite(values)
+        is_finite &= self._update(gradient, self.stopping.runs & is_finite)
         self.stopping.hear(values)
-        moves = self.stopping.see(values, is_finite)
-        self._update(gradient, moves)
+        self.stopping.see(values, is_finite)
 
     def _decoded(self) -> Tensor:
         return self.recipe.parameterization.decode(self.parameters)
@@ -151,8 +151,10 @@ class Pieces:
         values = self.objective(see(maps, self.prefix.layers, images.detach()))
         return values.detach(), torch.autograd.grad(values.sum(), list(maps.values()))
 
-    def _update(self, gradient: Tensor, moves: Tensor) -> None:
-        self.ascent.step(self.parameters.detach(), gradient, numbers=self.numbers, moves=moves)
+    def _update(self, gradient: Tensor, moves: Tensor) -> Tensor:
+        return self.ascent.step(
+            self.parameters.detach(), gradient, numbers=self.numbers, moves=moves
+        )
 
 
 def _engine_step(network: Network, recipes: Sequence[Recipe]) -> Work:

@@ -70,10 +70,12 @@ def maps(*shape: int, dtype: torch.dtype) -> Tensor:
 def compile_pictures() -> None:
     """What handles pictures and parameters, which are float32."""
     images, gain, affine = torch.ones(2, 3, 16, 20), torch.ones(16, 20), torch.ones(2, 2, 3)
-    numbers, half = torch.ones(2), torch.fft.rfft2(images)
+    rates, half = torch.ones(5), torch.fft.rfft2(images)
+    numbers = torch.zeros(2, dtype=torch.int64)
     times_gain(images, gain)
     coefficients_from_half(half, 20, gain)
-    ascend(images, images, (images, images), (numbers, numbers), numbers > 0, (0.3, 0.99, 1e-8))
+    settings = 0.3, 0.99, 1e-8
+    ascend(images, images, (images, images), (rates, rates), numbers, numbers == 0, settings)
     for matrix in (None, RGB_FROM_DECORRELATED):
         images_from_half(half, 20, matrix)
         unsquashed(images, squashed(images, matrix), matrix)

@@ -22,14 +22,14 @@ from torch.nn import functional
 
 import featviz
 from featviz.engine.accelerated import accelerated
-from featviz.engine.ascent import is_finite_by_row
+from featviz.engine.ascent import Ascent
 from featviz.engine.batch import shown_to
 from featviz.engine.convolution import Convolution
 from featviz.engine.execution import execution
 from featviz.engine.execution import threads as using
 from featviz.engine.operations import MaxPool, Rectifier
 from featviz.engine.presumed import stirs_by_row
-from featviz.engine.recipe import default_recipe
+from featviz.engine.recipe import Adam, default_recipe
 from featviz.engine.slots import optimize_batch
 from featviz.engine.ways import Depthwise, Direct, FewProducts, First
 from featviz.errors import NotAvailable
@@ -39,6 +39,7 @@ from featviz.image.transforms import Crop, Jitter, Member, Noise, Pad, Rotate, S
 from featviz.image.warp import Colors, Fill, Reflect, is_colored, resample, rotation, translation
 from featviz.kernels import host, kernels
 from featviz.kernels.host import bottleneck, convolution, depthwise, library, stem, warp
+from featviz.kernels.host.decoding import squashed
 from featviz.kernels.host.rectifying import NOTHING, Rectifying
 from featviz.kernels.host.response import normalized
 from featviz.kernels.host.warp import gathered, sampled
@@ -47,6 +48,7 @@ from featviz.kernels.layout import Window
 from featviz.network.network import Network
 from featviz.network.preprocessing import Preprocessing
 from featviz.network.recording import Prefix
+from featviz.shapes import Matrix
 
 LAST = torch.channels_last
 RENDERS = """
@@ -186,7 +188,7 @@ def test_whole_numbers_are_passed_as_c_wants_them() -> None:
 @needs_compiler
 def test_a_kernel_that_is_told_too_little_does_not_run() -> None:
     with pytest.raises((TypeError, ctypes.ArgumentError)):
-        library.call("finite_rows", torch.zeros(4), torch.zeros(4, dtype=torch.bool), 4)
+        library.call("stirred_rows", torch.zeros(4), torch.zeros(4, dtype=torch.bool), 4)
 
 
 @pytest.fixture(scope="module")
@@ -195,13 +197,34 @@ def network() -> Network:
 
 
 @needs_compiler
-def test_rows_are_finite_where_torch_says_so() -> None:
-    values = random(6, 3, 5, 7)
+def test_a_row_moves_where_torch_says_that_its_gradient_is_finite() -> None:
+    gradient = random(6, 3, 5, 7)
     for row, bad in enumerate((torch.nan, torch.inf, -torch.inf), start=1):
-        values[row, row - 1, row, -row] = bad
-    values[4] = torch.finfo(torch.float32).max
-    assert is_finite_by_row(values).tolist() == [True, False, False, False, True, True]
-    assert torch.equal(is_finite_by_row(values), is_finite_by_row(values.double()))
+        gradient[row, row - 1, row, -row] = bad
+    gradient[4, 1, 2, 3] = torch.finfo(torch.float32).max
+    everyone, numbers = torch.ones(6, dtype=torch.bool), torch.zeros(6, dtype=torch.int64)
+    for dtype in (torch.float32, torch.float64):
+        parameters = torch.zeros_like(gradient, dtype=dtype)
+        ascent = Ascent(Adam(0.3), parameters, steps=2)
+        told = ascent.step(parameters, gradient.to(dtype), numbers=numbers, moves=everyone)
+        assert told.tolist() == [True, False, False, False, True, True]
+        assert parameters.flatten(1).any(dim=1).tolist() == told.tolist()
+
+
+@needs_compiler
+@pytest.mark.parametrize("matrix", [None, ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))])
+def test_colors_of_any_number_are_the_sigmoids(matrix: Matrix | None) -> None:
+    odd = torch.tensor([0x7F800001, -0x3FEDCB], dtype=torch.int32).view(torch.float32)
+    far = torch.tensor([torch.nan, torch.inf, -torch.inf, 3e38, -3e38, 89, -89, 0, -0.0, 1e-40])
+    planes = torch.cat([far, odd, torch.linspace(-90, 90, 1001)])
+    assert int(planes.isnan().sum()) == 3
+    found = squashed(planes.expand(1, 3, 1, -1), None)[0, 0, 0].double()
+    if matrix is not None:  # of the others 0 each, as infinity times 0 is no number
+        each = torch.stack([planes if n == 1 else torch.zeros_like(planes) for n in range(3)])
+        found = squashed(each[None, :, None], matrix)[0, 1, 0].double()
+    expected = planes.double().sigmoid()
+    assert torch.equal(found.isnan(), expected.isnan())
+    assert torch.allclose(found, expected, rtol=3e-7, atol=1e-37, equal_nan=True)
 
 
 @needs_compiler

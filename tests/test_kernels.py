@@ -112,9 +112,9 @@ def test_response_normalization_is_torchs(
 
 
 def test_an_ascent_is_torchs_adam(room: Room) -> None:
-    settings = Adam()
-    parameters = nn.Parameter(random(3, 2, 5, 300))
-    mine = parameters.detach().clone()
+    settings, count = Adam(), 5
+    parameters = nn.Parameter(random(4, 2, 5, 300))
+    mine, start = parameters.detach().clone(), parameters.detach().clone()
     memory = torch.zeros_like(mine), torch.zeros_like(mine)
     adam = torch.optim.Adam(
         [parameters],
@@ -123,20 +123,22 @@ def test_an_ascent_is_torchs_adam(room: Room) -> None:
         eps=settings.epsilon,
         maximize=True,
     )
-    moves = torch.tensor([True, True, False], device=DEVICE)
-    start = parameters.detach().clone()
-    for number in range(5):
-        gradient = random(3, 2, 5, 300, seed=number)
+    sizes = [0.3 / (1 - settings.beta1 ** (number + 1)) for number in range(count)]
+    roots = [(1 - settings.beta2 ** (number + 1)) ** 0.5 for number in range(count)]
+    rates = torch.tensor(sizes, device=DEVICE), torch.tensor(roots, device=DEVICE)
+    betas = (settings.beta1, settings.beta2, settings.epsilon)
+    moves = torch.tensor([True, True, False, True], device=DEVICE)
+    for number in range(count):
+        gradient = random(4, 2, 5, 300, seed=number)
         parameters.grad = gradient.clone()
         adam.step()
-        size = 0.3 / (1 - settings.beta1 ** (number + 1))
-        root = (1 - settings.beta2 ** (number + 1)) ** 0.5
-        rates = (torch.full((3,), size, device=DEVICE), torch.full((3,), root, device=DEVICE))
-        betas = (settings.beta1, settings.beta2, settings.epsilon)
-        gradient[2] = torch.nan
-        room("ascent").ascend(mine, gradient, memory, rates, moves, betas)
+        gradient[2, 1, 4, 299], gradient[3, 0, 2, 7] = torch.nan, -torch.inf
+        numbers = torch.tensor([number, number, count, count + 7], device=DEVICE)
+        told = room("ascent").ascend(mine, gradient, memory, rates, numbers, moves, betas)
+        assert told.tolist() == [True, True, False, False]
     assert torch.allclose(mine[:2], parameters.detach()[:2], rtol=1e-5, atol=1e-5)
-    assert torch.equal(mine[2], start[2])
+    assert torch.equal(mine[2:], start[2:])
+    assert all(bool(torch.isfinite(each).all()) for each in memory)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from networks import Everything, Rectified, network_of
 from reference import adam
 from torch import Tensor, nn
 
-from featviz.engine.ascent import Ascent, is_finite_by_row
+from featviz.engine.ascent import Ascent
 from featviz.engine.custom import objective
 from featviz.engine.given import GivenImage
 from featviz.engine.objectives import Channel, Likeness, Logit, Misalignment, Neuron
@@ -22,6 +22,7 @@ from featviz.engine.stopping import Stopping
 from featviz.errors import NotFinite
 from featviz.image.parameterizations import Fourier, Pixel
 from featviz.image.transforms import Jitter, Noise, Pad, Rotate, Scale, Stack
+from featviz.kernels.rows import finite
 from featviz.network.network import Network
 
 PLAIN = Pixel(color="plain")
@@ -98,7 +99,7 @@ def test_one_value_that_is_no_number_is_found_in_its_row() -> None:
     for row, value in enumerate((torch.nan, torch.inf, -torch.inf)):
         values[row, 1, row] = value
     values[3] = torch.finfo(torch.float32).max
-    assert is_finite_by_row(values).tolist() == [False, False, False, True, True]
+    assert finite(values).tolist() == [False, False, False, True, True]
 
 
 def test_the_batched_loop_is_the_reference_loop(everything: Network) -> None:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from featviz.engine.recipe import Adam
 from featviz.kernels import kernels
+from featviz.kernels.rows import finite
 from featviz.shapes import Flags, Rows, Steps
 
 
@@ -28,19 +29,23 @@ class Ascent:
         )
         self._roots = like.new_tensor([(1 - settings.beta2 ** (n + 1)) ** 0.5 for n in numbers])
 
-    def step(self, parameters: Tensor, gradient: Tensor, *, numbers: Steps, moves: Flags) -> None:
+    def step(self, parameters: Tensor, gradient: Tensor, *, numbers: Steps, moves: Flags) -> Flags:
         """Moves rows of `parameters`, in place, up along `gradient`; the others stay, whatever
-        their gradient."""
+        their gradient.
+
+        Returns which rows' gradients are numbers: without, none moves.
+        """
         settings = self.settings
-        at = numbers.clamp(max=len(self._sizes) - 1)
         ascent = kernels("ascent", parameters)
         if ascent is not None:
-            ascent.ascend(
+            return ascent.ascend(
                 *(parameters, gradient, (self.mean, self.square)),
-                *((self._sizes[at], self._roots[at]), moves),
+                *((self._sizes, self._roots), numbers, moves),
                 (settings.beta1, settings.beta2, settings.epsilon),
             )
-            return
+        is_finite = finite(gradient)
+        moves = moves & is_finite
+        at = numbers.clamp(max=len(self._sizes) - 1)
         shape = (-1, *[1] * (parameters.ndim - 1))
         gradient = torch.where(moves.view(shape), gradient, 0)
         self.mean.lerp_(gradient, 1 - settings.beta1)
@@ -48,6 +53,7 @@ class Ascent:
         scale = self.square.sqrt().div_(self._roots[at].view(shape)).add_(settings.epsilon)
         sizes = torch.where(moves, self._sizes[at], 0)
         parameters.addcdiv_(self.mean * sizes.view(shape), scale)
+        return is_finite
 
     def restart(
         self, parameters: Tensor, start: Tensor, rows: Rows, chosen: Bool[Tensor, " row"]
@@ -58,12 +64,3 @@ class Ascent:
         parameters[rows] = torch.where(mask, start, parameters[rows])
         for memory in (self.mean, self.square):
             memory[rows] = memory[rows].masked_fill(mask, 0)
-
-
-def is_finite_by_row(values: Tensor) -> Flags:
-    """Rows in which every value is a number."""
-    rows = None if values.is_cuda else kernels("rows", values)
-    if rows is not None:
-        return rows.finite(values)
-    flat = values.flatten(1)  # whose extremes are NaN where anything is
-    return torch.isfinite(flat.amin(dim=1)) & torch.isfinite(flat.amax(dim=1))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from featviz.engine.accelerated import Accelerated, accelerated
-from featviz.engine.ascent import Ascent, is_finite_by_row
+from featviz.engine.ascent import Ascent
 from featviz.engine.batch import batch_key, prefix_of, program, shown_to, working_dtype
 from featviz.engine.capture import Captures
 from featviz.engine.heap import kept_heap
@@ -217,12 +217,12 @@ class Slots:
             heard, values, gradient = self._told_redirected(ready, rows)
         else:
             heard, values, gradient = self._told(ready, ready.accelerated)
-        is_finite = torch.isfinite(values) & is_finite_by_row(gradient)
-        numbers = stopping.numbers.clone()
-        stopping.hear(heard)
+        is_finite, numbers = torch.isfinite(values), stopping.numbers
+        moves = stopping.runs & is_finite
+        is_finite &= self._ascent.step(self._parameters, gradient, numbers=numbers, moves=moves)
         self._course[numbers, self._rows] = torch.where(stopping.runs, values, torch.nan)
-        moves = stopping.see(values, is_finite)
-        self._ascent.step(self._parameters, gradient, numbers=numbers, moves=moves)
+        stopping.hear(heard)
+        stopping.see(values, is_finite)
 
     def _told(self, ready: "_Ready", plan: Accelerated) -> tuple[PerImage, PerImage, Parameters]:
         """What the network says of each row, the whole of its objective, and the gradient there."""

@@ -42,18 +42,14 @@ class Stopping:
         self._first.copy_(torch.where(self.numbers == 0, values, self._first))
         self.moved |= (values != self._first) & self.runs
 
-    def see(self, values: PerImage, is_finite: Flags) -> Flags:
-        """Takes in a step's values, and whether they and their gradients are numbers.
-
-        Returns which rows move: those that ran and are finite.
-        """
-        moves = self.runs & is_finite
+    def see(self, values: PerImage, is_finite: Flags) -> None:
+        """Takes in a step's values, and whether they and their gradients are numbers: rows that
+        ran and are finite have moved."""
         self.is_finite &= is_finite | ~self.runs
         self.runs &= is_finite
-        self.numbers += moves
+        self.numbers += self.runs
         if self.stop is not None:
             self._look(self.stop, values)
-        return moves
 
     def _look(self, stop: Plateau, values: PerImage) -> None:
         self._window += values.nan_to_num()

@@ -4,27 +4,31 @@ import torch
 from torch import Tensor
 
 from featviz.kernels.host.library import call
-from featviz.shapes import Flags, PerImage
+from featviz.shapes import Flags, Steps
 
 
 def ascend(
     parameters: Tensor,
     gradient: Tensor,
     memory: tuple[Tensor, Tensor],
-    rates: tuple[PerImage, PerImage],
+    rates: tuple[Tensor, Tensor],
+    numbers: Steps,
     moves: Flags,
     settings: tuple[float, float, float],
-) -> None:
+) -> Flags:
     """Moves parameters and memory (mean, square) in place; all contiguous but the gradient.
 
-    `rates`: each row's step size and the root of its correction of the square. `settings`: beta1,
-    beta2, epsilon. See `featviz.engine.ascent`.
+    Returns which rows' gradients are numbers; the others stay, as those that `moves` leaves out.
+    `rates`: of each step its size and the root of its correction of the square; rows are at the
+    steps `numbers`, the last where there are no more. `settings`: beta1, beta2, epsilon. See
+    `featviz.engine.ascent`.
     """
-    assert all(each.is_contiguous() for each in (parameters, *memory))
+    assert all(each.is_contiguous() for each in (parameters, *memory, *rates, numbers, moves))
     beta1, beta2, epsilon = settings
+    is_finite = torch.empty_like(moves)
     call(
-        *("ascend", parameters, gradient.contiguous(), *memory),
-        *(*(each.contiguous() for each in rates), moves.to(torch.bool).contiguous()),
-        *(1 - beta1, beta2, 1 - beta2, epsilon),
+        *("ascend", parameters, gradient.contiguous(), *memory, *rates, numbers, moves, is_finite),
+        *(len(rates[0]), 1 - beta1, beta2, 1 - beta2, epsilon),
         *(len(parameters), parameters[0].numel()),
     )
+    return is_finite

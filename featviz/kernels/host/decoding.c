@@ -4,11 +4,13 @@
 
 #define RUN 128 /* numbers of a row that are handled together */
 
-/* exp, off by less than 2 units in the last place: 2**n times the exponential of what is left.
+/* exp, off by less than 2 units in the last place: 2**n times the exponential of what is left. Added
+   to a number so large, n is in the last bits of the sum. NaN stays.
    Source: Cephes, expf (S. L. Moshier). */
 INLINE floats exponential(floats value) {
-    value = smaller(larger(value, whole(-87.0f)), whole(88.0f));
-    floats n = floored(value * 1.44269504f + 0.5f);
+    value = smaller(whole(88.0f), larger(whole(-87.0f), value));
+    const float large = 0x1.8p23f;
+    floats sought = value * 1.44269504f + large, n = sought - large;
     floats rest = value - n * 0.693359375f - n * -2.12194440e-4f;
     floats sum = whole(1.9875691500e-4f);
     sum = sum * rest + 1.3981999507e-3f;
@@ -17,13 +19,10 @@ INLINE floats exponential(floats value) {
     sum = sum * rest + 1.6666665459e-1f;
     sum = sum * rest + 5.0000001201e-1f;
     sum = sum * rest * rest + rest + 1.0f;
-    return sum * (floats)((__builtin_convertvector(n, ints) + 127) << 23);
+    return sum * (floats)(((ints)sought << 23) + (127 << 23));
 }
 
-INLINE floats sigmoid(floats value) {
-    floats result = 1.0f / (1.0f + exponential(-value));
-    return chosen(value == value, result, value); /* NaN stays */
-}
+INLINE floats sigmoid_of_negative(floats value) { return 1.0f / (1.0f + exponential(value)); }
 
 /* Room for the transform of planes: half of a spectrum, rows and columns filled up, lines, and what
  * becomes of a picture's planes. */
@@ -42,102 +41,131 @@ INLINE spectrum spectrum_in(float *room, count rows, count columns) {
                       (float *)(others + longest + WIDE), {lines, others}};
 }
 
+/* Transforms of columns from `first` on, `few` and `others` of them beside each other, doubled. */
+INLINE void transform_beside(spectrum at, const float *plane, const float *gain,
+                             const float *turns, count first, count few, count others) {
+    for (count row = 0, start = first; row < at.rows; row++, start += at.columns) {
+        __builtin_prefetch(plane + start + 2 * WIDE); /* of the next columns */
+        wave *here = at.lines[0] + row;
+        here->re = load_few(plane + start, few);
+        here->im = load_few(plane + start + WIDE, others);
+        if (gain) {
+            here->re *= load_few(gain + start, few);
+            here->im *= load_few(gain + start + WIDE, others);
+        }
+    }
+    wave *found = transformed(at.lines[0], at.lines[1], turns, at.rows);
+    for (count row = 0; row < at.kept; row++) {
+        wave here = found[row], there = found[row ? at.rows - row : 0];
+        count to = row * at.stride + first;
+        store(at.re + to, here.re + there.re);
+        store(at.im + to, here.im - there.im);
+        store(at.re + to + WIDE, here.im + there.im);
+        store(at.im + to + WIDE, there.re - here.re);
+    }
+}
+
 /* The columns' transforms, doubled, rows 0 to rows / 2: two columns are one of complex numbers. */
 INLINE void transform_columns(spectrum at, const float *plane, const float *gain,
                               const float *turns) {
-    for (count first = 0; first < at.columns; first += 2 * WIDE) {
-        count few = at.columns - first, others = few > WIDE ? few - WIDE : 0;
-        for (count row = 0, start = first; row < at.rows; row++, start += at.columns) {
-            __builtin_prefetch(plane + start + 2 * WIDE); /* of the next columns */
-            wave *here = at.lines[0] + row;
-            here->re = load_few(plane + start, few);
-            here->im = load_few(plane + start + WIDE, others);
-            if (gain) {
-                here->re *= load_few(gain + start, few);
-                here->im *= load_few(gain + start + WIDE, others);
-            }
-        }
-        wave *found = transformed(at.lines[0], at.lines[1], turns, at.rows);
-        for (count row = 0; row < at.kept; row++) {
-            wave here = found[row], there = found[row ? at.rows - row : 0];
-            count to = row * at.stride + first;
-            store(at.re + to, here.re + there.re);
-            store(at.im + to, here.im - there.im);
-            store(at.re + to + WIDE, here.im + there.im);
-            store(at.im + to + WIDE, there.re - here.re);
-        }
+    count first = 0;
+    for (; first + 2 * WIDE <= at.columns; first += 2 * WIDE)
+        transform_beside(at, plane, gain, turns, first, WIDE, WIDE);
+    if (first < at.columns) {
+        count few = at.columns - first;
+        transform_beside(at, plane, gain, turns, first, few, few > WIDE ? few - WIDE : 0);
     }
 }
 
-/* WIDE neighbours of each of some rows, from WIDE columns' `value`s. */
-INLINE void put(float *result, const float *gain, floats *values, count columns, count column,
-                const count *rows, count number) {
-    count few = columns - column;
+/* `few` neighbours in each of some rows, from as many columns' `values`: from the first row at
+   `result` on, the next ones `step` numbers later. */
+INLINE void put(float *result, const float *gain, floats *values, count step, count number,
+                count few) {
     transpose(values);
-    for (count k = 0; k < number; k++) {
-        count to = rows[k] * columns + column;
-        store_few(result + to, gain ? values[k] * load_few(gain + to, few) : values[k], few);
-    }
+    for (count k = 0; k < number; k++, result += step, gain += gain ? step : 0)
+        store_few(result, gain ? values[k] * load_few(gain, few) : values[k], few);
 }
 
-/* The Hartley transform, real minus imaginary part, where F(-k) is the conjugate of F(k). */
+/* Rows that are put, `number` of them from `here` on, and their `mirrored` images upwards from
+   `there`. */
+typedef struct {
+    float *here, *there;
+    const float *gain_here, *gain_there;
+    count number, mirrored, is_first;
+} rows_put;
+
+/* The Hartley transform, real minus imaginary part, where F(-k) is the conjugate of F(k): `few`
+   columns, of the transforms that were `found`. */
+INLINE void put_columns(rows_put to, const wave *found, count columns, count column, count few) {
+    floats values[WIDE], others[WIDE];
+    for (count k = 0; k < WIDE; k++) {
+        count at = column + least(k, few - 1);
+        wave here = found[at], there = found[at ? columns - at : 0];
+        values[k] = here.re - here.im;
+        others[k] = there.re + there.im;
+        if (to.is_first) others[k] = PICKED(others[k], others[k], 1, 2, 3, 4, 5, 6, 7, 0);
+    }
+    put(to.here + column, to.gain_here ? to.gain_here + column : 0, values, columns, to.number, few);
+    put(to.there + column, to.gain_there ? to.gain_there + column : 0, others, -columns,
+        to.mirrored, few);
+}
+
+/* The transforms of `number` rows from `first` on, and of their mirror images: row 0 is its own,
+   and rows / 2 may be. */
+INLINE void transform_along(spectrum at, float *result, const float *gain, const float *turns,
+                            float scale, count first, count number) {
+    count columns = at.columns, is_first = first == 0, is_last = 2 * (first + number - 1) == at.rows;
+    count here = first * columns, there = (at.rows - first - is_first) * columns, column = 0;
+    for (; column < columns; column += WIDE) {
+        floats re[WIDE], im[WIDE];
+        for (count k = 0; k < WIDE; k++) {
+            count from = (first + least(k, number - 1)) * at.stride + column;
+            re[k] = load(at.re + from) * scale;
+            im[k] = load(at.im + from) * scale;
+        }
+        transpose(re);
+        transpose(im);
+        for (count k = 0; k < WIDE; k++) at.lines[0][column + k] = (wave){re[k], im[k]};
+    }
+    wave *found = transformed(at.lines[0], at.lines[1], turns, columns);
+    rows_put to = {result + here, result + there, gain ? gain + here : 0, gain ? gain + there : 0,
+                   number, number - is_first - is_last, is_first};
+    for (column = 0; column + WIDE <= columns; column += WIDE)
+        put_columns(to, found, columns, column, WIDE);
+    if (column < columns) put_columns(to, found, columns, column, columns - column);
+}
+
 INLINE void transform_rows(spectrum at, float *result, const float *gain, const float *turns,
                            float scale) {
-    for (count first = 0; first < at.kept; first += WIDE) {
-        count number = least(WIDE, at.kept - first), here[WIDE], there[WIDE], mirrored = 0;
-        for (count k = 0; k < number; k++) here[k] = first + k;
-        for (count column = 0; column < at.columns; column += WIDE) {
-            floats re[WIDE], im[WIDE];
-            for (count k = 0; k < WIDE; k++) {
-                count from = (first + least(k, number - 1)) * at.stride + column;
-                re[k] = load(at.re + from) * scale;
-                im[k] = load(at.im + from) * scale;
-            }
-            transpose(re);
-            transpose(im);
-            for (count k = 0; k < WIDE; k++) at.lines[0][column + k] = (wave){re[k], im[k]};
-        }
-        wave *found = transformed(at.lines[0], at.lines[1], turns, at.columns);
-        for (count column = 0; column < at.columns; column += WIDE) {
-            floats values[WIDE];
-            for (count k = 0; k < WIDE; k++) {
-                wave each = found[least(column + k, at.columns - 1)];
-                values[k] = each.re - each.im;
-            }
-            put(result, gain, values, at.columns, column, here, number);
-        }
-        count skipped = first == 0; /* row 0 is its own mirror image, and rows / 2 may be */
-        for (count k = skipped; k < number && 2 * here[k] < at.rows; k++)
-            there[mirrored++] = at.rows - here[k];
-        for (count column = 0; column < at.columns; column += WIDE) {
-            floats values[WIDE];
-            for (count k = 0; k < WIDE; k++) {
-                count from = at.columns - least(column + k, at.columns - 1);
-                wave each = found[from == at.columns ? 0 : from];
-                values[k] = each.re + each.im;
-                if (skipped) values[k] = PICKED(values[k], values[k], 1, 2, 3, 4, 5, 6, 7, 0);
-            }
-            put(result, gain, values, at.columns, column, there, mirrored);
-        }
-    }
+    count first = 0;
+    for (; first + WIDE <= at.kept; first += WIDE)
+        transform_along(at, result, gain, turns, scale, first, WIDE);
+    if (first < at.kept) transform_along(at, result, gain, turns, scale, first, at.kept - first);
 }
 
-/* The sigmoid of one picture's planes, three of them mixed by the rows of `mix`, or of one. */
-INLINE void squash_planes(const float *planes, const float *mix, float *result, count plane) {
-    for (count at = 0; at < plane; at += WIDE) {
-        count few = plane - at;
-        floats first = load_few(planes + at, few);
-        if (!mix) {
-            store_few(result + at, sigmoid(first), few);
-            continue;
-        }
-        floats second = load_few(planes + plane + at, few);
-        floats third = load_few(planes + 2 * plane + at, few);
-        for (count n = 0; n < 3; n++) {
-            floats mixed = mix[3 * n] * first + mix[3 * n + 1] * second + mix[3 * n + 2] * third;
-            store_few(result + n * plane + at, sigmoid(mixed), few);
-        }
+/* The sigmoid of one picture's planes, `few` numbers of each; `less`: the negative of three rows that
+   mix three planes, or nothing for one plane. */
+INLINE void squash_few(const float *planes, const float *less, float *result, count plane,
+                       count few) {
+    floats first = load_few(planes, few);
+    if (!less) {
+        store_few(result, sigmoid_of_negative(-first), few);
+        return;
     }
+    floats second = load_few(planes + plane, few), third = load_few(planes + 2 * plane, few);
+    for (count n = 0; n < 3; n++, less += 3, result += plane)
+        store_few(result, sigmoid_of_negative(less[0] * first + less[1] * second + less[2] * third),
+                  few);
+}
+
+INLINE void squash_planes(const float *planes, const float *mix, float *result, count plane) {
+    float less[9];
+    count at = 0;
+    for (count k = 0; k < 9 && mix; k++) less[k] = -mix[k];
+    for (; mix && at + WIDE <= plane; at += WIDE)
+        squash_few(planes + at, less, result + at, plane, WIDE);
+    for (; at < plane; at += WIDE)
+        squash_few(planes + at, mix ? less : 0, result + at, plane, plane - at);
 }
 
 /* In runs: planes whose size is a power of 2 would all ask for the same few lines of the cache. */

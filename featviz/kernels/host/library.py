@@ -25,7 +25,7 @@ _OPTIONS = (
     *("-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing", "-fvisibility=hidden"),
 )
 _LONGEST_S = 120
-_READ = (torch.float32, torch.complex64, torch.bool, torch.uint8)
+_READ = (torch.float32, torch.bool, torch.uint8, torch.int64)
 """What kernels know how to read."""
 
 Argument = Tensor | int | float | None
