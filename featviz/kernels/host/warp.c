@@ -4,7 +4,7 @@
 #include "common.h"
 
 #define RUN 128 /* pixels of an output row that are looked up together */
-#define PARTS 4
+#define PARTS 16
 #define LANES 4 /* channels whose sums lie side by side */
 
 typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4)));
@@ -163,6 +163,11 @@ INLINE void sample_few(const float *planes, const float *affine, paint colors, f
     }
 }
 
+INLINE two_lanes side_by_side(lanes first, lanes second) {
+    return (two_lanes){first[0],  first[1],  first[2],  first[3],
+                       second[0], second[1], second[2], second[3]};
+}
+
 /* Neighbours add to the same pixels, one after the other; PARTS of a run that are apart do not
    have to wait for each other. */
 INLINE void gather_few(const float *pixels, const float *affine, paint colors, float *room,
@@ -189,10 +194,8 @@ INLINE void gather_few(const float *pixels, const float *affine, paint colors, f
                     value *= colors.factor;
                     lanes lower = down[k] * value, upper = value - lower;
                     lanes upper_right = right[k] * upper, lower_right = right[k] * lower;
-                    above[0] += upper - upper_right;
-                    above[1] += upper_right;
-                    below[0] += lower - lower_right;
-                    below[1] += lower_right;
+                    *(two_lanes *)above += side_by_side(upper - upper_right, upper_right);
+                    *(two_lanes *)below += side_by_side(lower - lower_right, lower_right);
                 }
             }
         }
