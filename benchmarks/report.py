@@ -236,7 +236,7 @@ def _stops() -> str:
     longest = max(row["stop_s"] for row in result["rows"])
     return (
         "Told to stop by SIGINT or SIGTERM while rendering or measuring, a build ended within "
-        f"{longest:.1f} s (`scripts/bench stopping`). "
+        f"{longest:.1f} s (`scripts/bench stopping`; {_where(result)}). "
     )
 
 

@@ -73,7 +73,7 @@ class DoesNotFit(FeatvizError):
 
 
 class NotAvailable(FeatvizError):
-    """This machine lacks a device, package or file."""
+    """This machine lacks a device, package, file or operation."""
 
     def __init__(self, what: str, *, there: str) -> None:
         super().__init__(f"{what} is not available; {there}")

@@ -18,6 +18,16 @@ from featviz.kernels import cuda
 CUDA = torch.device("cuda", 0)
 _FROM_HOST = torch.ops.aten.lift_fresh.default
 """Made by `torch.tensor`, whose values come from Python."""
+_ops = torch.ops.aten
+_BY_INDEX = {
+    _ops.index.Tensor,
+    _ops.index_put.default,
+    _ops.index_put_.default,
+    _ops._index_put_impl_.default,
+    _ops._unsafe_index.Tensor,
+}
+"""By a mask, whose size depends on values, or by numbers."""
+_TO_HOST = {Tensor.tolist, Tensor.numpy, Tensor.cpu, Tensor.__array__, Tensor.__repr__}
 
 
 @contextmanager
@@ -55,16 +65,39 @@ def _gradient(output: Tensor, at: Tensor) -> tuple[Tensor, ...]:
     return _engine_run_backward((output,), whole, *flags, (at,), False, accumulate_grad=False)  # noqa: FBT003
 
 
+class _Staying(TorchFunctionMode):
+    """Refuses to bring tensors to the host, which on a CPU is no operation of its own."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        told = (*args, *(kwargs or {}).values())
+        names = {str(each) for each in told if isinstance(each, (str, torch.device))}
+        if func in _TO_HOST or (func == Tensor.to and "cpu" in names):
+            raise AssertionError(f"{func} waits for the device")
+        return func(*args, **(kwargs or {}))
+
+
 class Recordable(TorchDispatchMode):
     """Refuses what a CUDA graph cannot hold: looks at values, shapes that depend on them, and
-    values that come from the host."""
+    values that come from the host or go there."""
+
+    def __enter__(self) -> "Recordable":
+        self._staying = _Staying()
+        self._staying.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._staying.__exit__(*error)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         looks = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & {*func.tags}
-        if func == torch.ops.aten.index.Tensor:  # by a mask, or by numbers
-            looks = any(each is not None and each.dtype == torch.bool for each in args[1])
+        if func in _BY_INDEX:
+            masks = torch.bool, torch.uint8
+            looks = any(each is not None and each.dtype in masks for each in args[1])
         if looks or func == _FROM_HOST:
             raise AssertionError(f"{func} waits for the device")
         return func(*args, **(kwargs or {}))

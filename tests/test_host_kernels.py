@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ from featviz.shapes import Matrix
 LAST = torch.channels_last
 RENDERS = """
 import json, featviz
-picture, = featviz.render(featviz.load("planted"), "curve:3", steps=24, size=48, slots=2)
+picture, = featviz.render(featviz.load("planted"), "curve:3", steps=4, size=48, slots=2)
 print(json.dumps([picture.score, dict(picture.execution.versions)["kernels"]]))
 """
 
@@ -93,7 +94,8 @@ def test_without_a_compiler_torch_does_the_same() -> None:
     assert release not in ("", "none")
     without, release = rendered(CC="no-such-compiler")
     assert release == "none"
-    assert without == pytest.approx(with_kernels, rel=0.02)
+    # Soon after, a rectifier whose input is nearly 0 makes other pictures of other roundings.
+    assert without == pytest.approx(with_kernels, rel=5e-3)
 
 
 @pytest.mark.usefixtures("_anew")
@@ -595,12 +597,14 @@ def test_what_is_no_number_stays_none_in_pairs(value: float) -> None:
 def test_few_products_work_for_the_rectifiers_beside_them(*, has_bias: bool, size: int) -> None:
     maps = random(2, 16, 7, 9).contiguous(memory_format=LAST)
     bias = random(32, seed=2) if has_bias else None
-    there = maps, entered(random(32, 16, size, size, seed=1)), bias, (32, size)
-    free = convolved(*there)
-    assert torch.equal(convolved(*there, Rectifying((0.0, 2.0))), free.clamp(0, 2))
+    there = partial(
+        convolved, maps, entered(random(32, 16, size, size, seed=1)), bias, outputs=32, size=size
+    )
+    free = there()
+    assert torch.equal(there(rectifying=Rectifying((0.0, 2.0))), free.clamp(0, 2))
     values = random(*free.shape, seed=3).contiguous(memory_format=LAST)
     values[0, 1, 2, 3] = torch.nan
-    passing = convolved(*there, Rectifying((0.0, 1.0), values))
+    passing = there(rectifying=Rectifying((0.0, 1.0), values))
     assert torch.equal(passing, free.masked_fill((values <= 0) | (values >= 1), 0))
 
 
@@ -1104,11 +1108,12 @@ def test_few_products_are_the_convolution(
     bias = random(outputs, seed=2) if has_bias else None
     shift = None if bias is None else bias.double()
     expected = functional.conv2d(maps.double(), weight.double(), shift, padding=kernel // 2)
-    there = maps, entered(weight), bias, (outputs, kernel)
+    there = partial(convolved, maps, entered(weight), bias, outputs=outputs, size=kernel)
     with using(1):
-        result = convolved(*there)
-    with using(3):
-        assert torch.equal(convolved(*there), result)
+        result = there()
+    for count in (3, 16):  # some share tiles where there are fewer than threads
+        with using(count):
+            assert torch.equal(there(), result)
     assert result.is_contiguous(memory_format=LAST)
     assert torch.allclose(result.double(), expected, atol=1e-5 * float(expected.abs().max()))
 
@@ -1120,8 +1125,21 @@ def test_a_kernel_of_few_products_is_exact_but_for_rounding(size: int) -> None:
     maps = random(1, 16, 4, 4).round().contiguous(memory_format=LAST)
     weight = random(16, 16, size, size, seed=1).round() * 24 * 24
     expected = functional.conv2d(maps.double(), weight.double(), padding=size // 2)
-    result = convolved(maps, entered(weight), None, (16, size))
+    result = convolved(maps, entered(weight), None, outputs=16, size=size)
     assert torch.equal(result.double(), expected)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("kernel", "padding"), [(3, (0, 0)), (3, (2, 2)), (3, (1, 0)), (5, (1, 1)), (5, (2, 0))]
+)
+def test_few_products_are_of_maps_whose_size_stays(kernel: int, padding: tuple[int, int]) -> None:
+    weight, maps = random(32, 32, kernel, kernel, seed=1), random(2, 32, 8, 8)
+    own = Convolution(weight, None, (1, 1), padding, (1, 1), 1).laid_out()
+    images = maps.contiguous(memory_format=LAST)
+    assert not isinstance(own._way(images), FewProducts)
+    expected = functional.conv2d(maps.double(), weight.double(), padding=padding)
+    assert torch.allclose(own(images).double(), expected, rtol=1e-4, atol=1e-3)
 
 
 @needs_compiler

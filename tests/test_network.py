@@ -64,7 +64,7 @@ class Picky(nn.Module):
 
 def test_a_dtype_that_torch_has_no_operation_for_is_named() -> None:
     rounded = load(Picky(), preprocessing=GREY).at("cpu", torch.bfloat16)
-    words = 'Picky in bfloat16 on cpu is not available; torch says: "picky" not implemented for'
+    words = 'Picky in bfloat16 on cpu is not available; "picky" not implemented for'
     with pytest.raises(NotAvailable, match=words):
         rounded.layers()
     with pytest.raises(DoesNotFit, match="got 8x8 px, expected a size that the network runs at"):

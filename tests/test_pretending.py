@@ -1,6 +1,7 @@
 """A step as CUDA takes it, on a CPU that passes for one: the reference's numbers, and nothing in
 it that could not be recorded."""
 
+import numpy as np
 import pytest
 import torch
 from networks import Everything, network_of
@@ -104,6 +105,15 @@ def test_what_waits_for_a_device_is_refused() -> None:
             lambda: values[values > 1],
             lambda: values.nonzero(),
             lambda: torch.tensor([1.0, 2.0]),
+            values.tolist,
+            values.cpu,
+            values.numpy,
+            lambda: values.to("cpu"),
+            lambda: values.to(device=torch.device("cpu")),
+            lambda: str(values),
+            lambda: np.asarray(values),
+            lambda: values[(values > 1).to(torch.uint8)],
+            lambda: values.__setitem__(values > 1, values[:2]),
         ):
             with pytest.raises(AssertionError, match="waits for the device"):
                 work()

@@ -222,7 +222,7 @@ class Convolution:
         return self._is_half and is_between and is_plain
 
     def _has_few_products(self, values: Tensor) -> bool:
-        """Whether fewer products make it than results have terms; how many maps there are has no
+        """Whether no more products make it than results have terms; how many maps there are has no
         say, so that no picture can tell, nor has how wide the processor's vectors are."""
         outputs, inputs, *size = self.weight.shape
         tile, within = TILES.get(size[0]), size[0] // 2

@@ -97,7 +97,7 @@ class First:
 
 @dataclass(frozen=True, eq=False)
 class FewProducts:
-    """3 x 3 kernels in a quarter of the products, 5 x 5 in a third."""
+    """3 x 3 kernels in a quarter of the products, 5 x 5 in about a third."""
 
     forward: Tensor
     backward: Tensor
@@ -116,14 +116,14 @@ class FewProducts:
     def forth(self, values: Tensor, rectifying: Rectifying) -> Tensor:
         from featviz.kernels.host.winograd import convolved
 
-        shape = self.channels[1], self.size
-        return convolved(values, self.forward, self.bias, shape, rectifying)
+        own = {"outputs": self.channels[1], "size": self.size, "rectifying": rectifying}
+        return convolved(values, self.forward, self.bias, **own)
 
     def back(self, gradient: Tensor, size: Size, rectifying: Rectifying) -> Tensor:  # noqa: ARG002
         from featviz.kernels.host.winograd import convolved
 
-        shape = self.channels[0], self.size
-        return convolved(gradient, self.backward, None, shape, rectifying)
+        own = {"outputs": self.channels[0], "size": self.size, "rectifying": rectifying}
+        return convolved(gradient, self.backward, None, **own)
 
 
 @dataclass(frozen=True, eq=False)

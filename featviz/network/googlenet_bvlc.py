@@ -49,7 +49,8 @@ class Inception(nn.Module):
 class LocalResponseNorm(nn.LocalResponseNorm):
     """torch's, which on a CPU knows no bfloat16: there it goes by float32.
 
-    The name is torch's too, since a network's fingerprint has it.
+    A subclass of the same name, as a network's fingerprint has its modules' names and settings: so
+    the network stays the one that it was with torch's.
     """
 
     def forward(self, input: Tensor) -> Tensor:

@@ -130,13 +130,17 @@ class Network:
         return self.preprocessing.rows, self.preprocessing.columns
 
     def trace(self, rows: int | None = None, columns: int | None = None) -> Trace:
-        """The operations of one pass at a picture size (its native one by default)."""
+        """The operations of one pass at a picture size (its native one by default).
+
+        Raises what `layers` does.
+        """
         return self._traced(rows or self.size[0], columns or self.size[1])[0]
 
     def layers(self, rows: int | None = None, columns: int | None = None) -> Mapping[str, Layer]:
         """What can be addressed, in order of execution, at a picture size (native by default).
 
-        Raises DoesNotFit when the network does not run at that size.
+        Raises DoesNotFit when the network does not run at that size, NotAvailable where it does not
+        in its dtype on its device.
         """
         return self._traced(rows or self.size[0], columns or self.size[1])[1]
 
@@ -263,9 +267,8 @@ class Network:
             if self is not self._original:
                 self._original._traced(rows, columns)  # whose refusal is of the size
                 where = f"{str(self.dtype).removeprefix('torch.')} on {self.device.type}"
-                raise NotAvailable(
-                    f"{self.name} in {where}", there=f"torch says: {hint}"
-                ) from error
+                there = hint or "it does not run so, without a reason given"
+                raise NotAvailable(f"{self.name} in {where}", there=there) from error
             raise DoesNotFit(
                 f"a picture for {self.name}",
                 got=f"{rows}x{columns} px",

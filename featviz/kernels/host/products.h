@@ -8,7 +8,7 @@
 
 #include "common.h"
 
-#define TOGETHER (LINE / 2) /* results that stay in registers */
+#define TOGETHER (LINE / 2) /* results that stay in registers; winograd.py has both */
 #define PANEL 3             /* vectors of their channels */
 
 typedef int32_t int_line __attribute__((vector_size(4 * LINE)));

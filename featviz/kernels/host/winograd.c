@@ -93,19 +93,19 @@ INLINE void give(const tiling *t, const float *from, count plane, line shift, co
     }
 }
 
-/* `few` tiles from `first` on, in room that stays in the cache for what they see and for a panel of
-   what they make. */
+/* Outputs `from` to `end` of `few` tiles from `first` on, in room that stays in the cache for what
+   they see and for a panel of what they make. */
 INLINE void make_tiles(const tiling *t, const float *maps, const float *weight, const float *bias,
                        float *result, rectifier beside, float *room, count first, count few,
-                       int tile) {
+                       count from, count end, int tile) {
     count inputs = t->inputs, outputs = t->outputs;
     count seen = few * inputs + LINE, made = few * PANEL * LINE + LINE; /* no multiple of a page */
     float *panel = room + PLANES * seen;
     for (count at = 0; at < few; at++)
         for (count c = 0; c < inputs; c += LINE)
             take(t, maps + c, first + at, room + at * inputs + c, seen, tile);
-    for (count c = 0, wide; c < outputs; c += wide * LINE) {
-        wide = wide_panel(outputs - c);
+    for (count c = from, wide; c < end; c += wide * LINE) {
+        wide = wide_panel(end - c);
         for (count plane = 0; plane < PLANES; plane++) {
             const float *own = weight + plane * inputs * outputs + c * inputs;
             product p = {own, 0, 1, inputs, 0, inputs, wide * LINE, 0, panel + plane * made,
@@ -123,7 +123,8 @@ INLINE void make_tiles(const tiling *t, const float *maps, const float *weight, 
 
 /* Maps (by pixel, strides as given) to dense maps of the same size, plus a bias where there is one;
    see `rectified`. Channels are a multiple of LINE; the weight is (plane, output, input), packed.
-   Each thread has `share` of the room, for `together` tiles. */
+   Each thread has `share` of the room, for `together` tiles; where there are more threads than that
+   makes work for, some see the same tiles and make a part of the outputs each. */
 KERNEL few_products(const float *restrict maps, const float *restrict weight,
                     const float *restrict bias, const float *restrict values,
                     float *restrict result, float low, float high, float *restrict room,
@@ -134,15 +135,19 @@ KERNEL few_products(const float *restrict maps, const float *restrict weight,
     count down = (rows + tile - 1) / tile, right = (columns + tile - 1) / tile;
     tiling t = {rows, columns, right, down * right, inputs, image_stride, stride, outputs};
     count tiles = batch * t.number, blocks = (tiles + together - 1) / together;
+    count panels = (outputs / LINE + PANEL - 1) / PANEL;
+    count parts = blocks && blocks < threads ? least(threads / blocks, panels) : 1;
     SHARED
     for (count worker = 0; worker < threads; worker++)
-        for (count block = blocks * worker / threads; block < blocks * (worker + 1) / threads;
-             block++) {
-            count first = block * together, few = least(together, tiles - first);
+        for (count work = blocks * parts * worker / threads;
+             work < blocks * parts * (worker + 1) / threads; work++) {
+            count first = work / parts * together, few = least(together, tiles - first);
+            count from = panels * (work % parts) / parts * PANEL * LINE;
+            count end = least(panels * (work % parts + 1) / parts * PANEL * LINE, outputs);
             float *own = room + worker * share;
             if (tile == 4)
-                make_tiles(&t, maps, weight, bias, result, beside, own, first, few, 4);
+                make_tiles(&t, maps, weight, bias, result, beside, own, first, few, from, end, 4);
             else
-                make_tiles(&t, maps, weight, bias, result, beside, own, first, few, 2);
+                make_tiles(&t, maps, weight, bias, result, beside, own, first, few, from, end, 2);
         }
 }
