@@ -27,7 +27,10 @@ _BY_INDEX = {
     _ops._unsafe_index.Tensor,
 }
 """By a mask, whose size depends on values, or by numbers."""
-_TO_HOST = {Tensor.tolist, Tensor.numpy, Tensor.cpu, Tensor.__array__, Tensor.__repr__}
+_TO_HOST = {
+    *(Tensor.tolist, Tensor.numpy, Tensor.cpu, Tensor.type),
+    *(Tensor.__array__, Tensor.__repr__, Tensor.__format__, Tensor.__dlpack__),
+}
 
 
 @contextmanager
@@ -66,14 +69,15 @@ def _gradient(output: Tensor, at: Tensor) -> tuple[Tensor, ...]:
 
 
 class _Staying(TorchFunctionMode):
-    """Refuses to bring tensors to the host, which on a CPU is no operation of its own."""
+    """Refuses to bring tensors to the host, which on a CPU is no operation of its own. A copy into
+    a tensor that is there looks like any other."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         told = (*args, *(kwargs or {}).values())
-        names = {str(each) for each in told if isinstance(each, (str, torch.device))}
-        if func in _TO_HOST or (func == Tensor.to and "cpu" in names):
+        devices = (torch.device(each) for each in told if isinstance(each, (str, torch.device)))
+        if func in _TO_HOST or (func == Tensor.to and any(each.type == "cpu" for each in devices)):
             raise AssertionError(f"{func} waits for the device")
         return func(*args, **(kwargs or {}))
 

@@ -81,9 +81,9 @@ def test_a_part_that_is_slowed_has_the_larger_share(monkeypatch: pytest.MonkeyPa
     prefix = Prefix(network, ["line"], rows=48, columns=48)
     usual = parts.Ascent.step
 
-    def slow(*args: torch.Tensor, **options: torch.Tensor) -> None:
+    def slow(*args: torch.Tensor, **options: torch.Tensor) -> torch.Tensor:
         time.sleep(0.04)  # far above all else: the parts of 2 pictures of 48 px take 2 ms
-        usual(*args, **options)  # type: ignore[arg-type]
+        return usual(*args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(parts, "REPEATS", 3)
     monkeypatch.setattr(parts.Ascent, "step", slow)

@@ -179,9 +179,10 @@ def test_whole_numbers_are_passed_as_c_wants_them() -> None:
     ends = []
     for numbers in ((1, 0, 1, 1), (1.0, 0.0, 1.0, 1.0)):
         parameters, memory = random(3, 70), (torch.zeros(3, 70), torch.zeros(3, 70))
-        rates, everyone = (torch.ones(3), torch.ones(3)), torch.ones(3, dtype=torch.bool)
-        slopes = random(3, 70, seed=1)
-        library.call("ascend", parameters, slopes, *memory, *rates, everyone, *numbers, 3, 70)
+        rates, everyone = (torch.ones(1), torch.ones(1)), torch.ones(3, dtype=torch.bool)
+        slopes, first = random(3, 70, seed=1), torch.zeros(3, dtype=torch.int64)
+        told = parameters, slopes, *memory, *rates, first, everyone, everyone.clone()
+        library.call("ascend", *told, 1, *numbers, 3, 70)
         ends.append(parameters)
     assert torch.equal(*ends)
     assert torch.allclose(ends[0], random(3, 70) + slopes / (slopes.abs() + 1))
@@ -191,6 +192,18 @@ def test_whole_numbers_are_passed_as_c_wants_them() -> None:
 def test_a_kernel_that_is_told_too_little_does_not_run() -> None:
     with pytest.raises((TypeError, ctypes.ArgumentError)):
         library.call("stirred_rows", torch.zeros(4), torch.zeros(4, dtype=torch.bool), 4)
+
+
+@needs_compiler
+@pytest.mark.parametrize("at", [0, 6, 7])
+def test_a_kernel_that_is_told_numbers_of_another_type_does_not_run(at: int) -> None:
+    values, flags = torch.zeros(2, 4), torch.ones(2, dtype=torch.bool)
+    told = [*[values] * 4, *[torch.ones(3)] * 2, torch.zeros(2, dtype=torch.int64), flags, flags]
+    settings = 3, 0.1, 0.9, 0.1, 1e-8, 2, 4
+    library.call("ascend", *told, *settings)
+    told[at] = told[at].to(torch.int32)
+    with pytest.raises(ctypes.ArgumentError):
+        library.call("ascend", *told, *settings)
 
 
 @pytest.fixture(scope="module")

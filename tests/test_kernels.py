@@ -113,8 +113,10 @@ def test_response_normalization_is_torchs(
 
 def test_an_ascent_is_torchs_adam(room: Room) -> None:
     settings, count = Adam(), 5
-    parameters = nn.Parameter(random(4, 2, 5, 300))
-    mine, start = parameters.detach().clone(), parameters.detach().clone()
+    parameters = nn.Parameter(random(6, 2, 5, 300))
+    start = parameters.detach().clone()
+    start[4:] = start[4]
+    mine = start.clone()
     memory = torch.zeros_like(mine), torch.zeros_like(mine)
     adam = torch.optim.Adam(
         [parameters],
@@ -127,22 +129,30 @@ def test_an_ascent_is_torchs_adam(room: Room) -> None:
     roots = [(1 - settings.beta2 ** (number + 1)) ** 0.5 for number in range(count)]
     rates = torch.tensor(sizes, device=DEVICE), torch.tensor(roots, device=DEVICE)
     betas = (settings.beta1, settings.beta2, settings.epsilon)
-    moves = torch.tensor([True, True, False, True], device=DEVICE)
+    expected = list[Tensor]()
     for number in range(count):
-        gradient = random(4, 2, 5, 300, seed=number)
+        gradient, late = (random(6, 2, 5, 300, seed=seed) for seed in (number, number - 1))
         parameters.grad = gradient.clone()
         adam.step()
+        expected.append(parameters.detach().clone())
+        gradient[1], gradient[5] = late[1], gradient[4]
         gradient[2, 1, 4, 299], gradient[3, 0, 2, 7] = torch.nan, -torch.inf
-        numbers = torch.tensor([number, number, count, count + 7], device=DEVICE)
+        places = [number, number - 1, count, count + 7, count - 1, count + 7]
+        moves = torch.tensor([True, number > 0, False, True, True, True], device=DEVICE)
+        numbers = torch.tensor(places, device=DEVICE).clamp(min=0)
         told = room("ascent").ascend(mine, gradient, memory, rates, numbers, moves, betas)
-        assert told.tolist() == [True, True, False, False]
-    assert torch.allclose(mine[:2], parameters.detach()[:2], rtol=1e-5, atol=1e-5)
-    assert torch.equal(mine[2:], start[2:])
+        assert told.tolist() == [True, True, False, False, True, True]
+    assert torch.allclose(mine[0], expected[-1][0], rtol=1e-5, atol=1e-5)
+    assert torch.allclose(mine[1], expected[-2][1], rtol=1e-5, atol=1e-5)
+    assert torch.equal(mine[2:4], start[2:4])
+    assert torch.equal(mine[4], mine[5])
+    assert not torch.equal(mine[4], start[4])
     assert all(bool(torch.isfinite(each).all()) for each in memory)
 
 
 @pytest.mark.parametrize(
-    "size", [(6, 8), (5, 7), (1, 4), (4, 1), (24, 50), (2, 2), (33, 26), (21, 130)]
+    "size",
+    [(6, 8), (5, 7), (1, 4), (4, 1), (24, 50), (2, 2), (33, 26), (21, 130), (16, 64), (128, 3)],
 )
 @pytest.mark.parametrize("mixes", [False, True])
 def test_spectra_are_decoded_as_torch_does(

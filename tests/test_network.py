@@ -52,20 +52,27 @@ def test_a_network_in_pairs_is_the_same_but_for_who_accelerates_it() -> None:
 class Picky(nn.Module):
     """Takes pictures of one size, and not in half precision, as some of torch's operations."""
 
-    def __init__(self) -> None:
+    def __init__(self, *reason: str) -> None:
         super().__init__()
         self.a = nn.Conv2d(3, 2, 1)
+        self.reason = reason
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if images.dtype == torch.bfloat16:
-            raise NotImplementedError("\"picky\" not implemented for 'BFloat16'")
+            raise NotImplementedError(*self.reason)
         return self.a(images.view(-1, 3, 12, 10))
 
 
-def test_a_dtype_that_torch_has_no_operation_for_is_named() -> None:
-    rounded = load(Picky(), preprocessing=GREY).at("cpu", torch.bfloat16)
-    words = 'Picky in bfloat16 on cpu is not available; "picky" not implemented for'
-    with pytest.raises(NotAvailable, match=words):
+@pytest.mark.parametrize(
+    ("reason", "there"),
+    [
+        (["\"picky\" not implemented for 'BFloat16'"], '"picky" not implemented for'),
+        ([], "it does not run so, without a reason given"),
+    ],
+)
+def test_a_dtype_that_torch_has_no_operation_for_is_named(reason: list[str], there: str) -> None:
+    rounded = load(Picky(*reason), preprocessing=GREY).at("cpu", torch.bfloat16)
+    with pytest.raises(NotAvailable, match=f"Picky in bfloat16 on cpu is not available; {there}"):
         rounded.layers()
     with pytest.raises(DoesNotFit, match="got 8x8 px, expected a size that the network runs at"):
         rounded.layers(8, 8)

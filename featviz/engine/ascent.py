@@ -30,11 +30,8 @@ class Ascent:
         self._roots = like.new_tensor([(1 - settings.beta2 ** (n + 1)) ** 0.5 for n in numbers])
 
     def step(self, parameters: Tensor, gradient: Tensor, *, numbers: Steps, moves: Flags) -> Flags:
-        """Moves rows of `parameters`, in place, up along `gradient`; the others stay, whatever
-        their gradient.
-
-        Returns which rows' gradients are numbers: without, none moves.
-        """
+        """Moves the rows of `parameters` that `moves` names, in place, up along `gradient`, where
+        that is numbers; the others stay. Returns which rows' gradients are numbers."""
         settings = self.settings
         ascent = kernels("ascent", parameters)
         if ascent is not None:

@@ -217,7 +217,7 @@ class Slots:
             heard, values, gradient = self._told_redirected(ready, rows)
         else:
             heard, values, gradient = self._told(ready, ready.accelerated)
-        is_finite, numbers = torch.isfinite(values), stopping.numbers
+        is_finite, numbers = torch.isfinite(values), stopping.numbers  # of this step until `see`
         moves = stopping.runs & is_finite
         is_finite &= self._ascent.step(self._parameters, gradient, numbers=numbers, moves=moves)
         self._course[numbers, self._rows] = torch.where(stopping.runs, values, torch.nan)

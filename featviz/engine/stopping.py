@@ -44,7 +44,7 @@ class Stopping:
 
     def see(self, values: PerImage, is_finite: Flags) -> None:
         """Takes in a step's values, and whether they and their gradients are numbers: rows that
-        ran and are finite have moved."""
+        ran and are finite have one more step behind them."""
         self.is_finite &= is_finite | ~self.runs
         self.runs &= is_finite
         self.numbers += self.runs

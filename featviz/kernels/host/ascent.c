@@ -10,8 +10,8 @@ INLINE int are_finite(const float *values, count number) {
 }
 
 /* Rows that do not move have nothing touched but their memory, as if their gradient were zero.
-   `sizes`, `roots`: of each of the steps, of which the rows are at `numbers`. `is_finite`: whether a
-   row's gradient is numbers, neither NaN nor infinite; else it stays. */
+   `sizes`, `roots`: of each of the steps, of which the rows are at `numbers`. `is_finite`: whether
+   a row's gradient is numbers, neither NaN nor infinite; else it stays. */
 KERNEL ascend(float *restrict parameters, const float *restrict gradient, float *restrict mean,
               float *restrict square, const float *restrict sizes, const float *restrict roots,
               const int64_t *restrict numbers, const uint8_t *restrict moves,

@@ -36,9 +36,6 @@ typedef float unaligned_floats __attribute__((vector_size(4 * WIDE), aligned(4))
 INLINE count least(count a, count b) { return a < b ? a : b; }
 INLINE floats whole(float value) { return value - (floats){0}; }
 #ifdef __AVX__
-INLINE floats chosen(ints is_first, floats first, floats second) {
-    return _mm256_blendv_ps(second, first, (floats)is_first);
-}
 INLINE floats smaller(floats a, floats b) { return _mm256_min_ps(a, b); }
 INLINE floats larger(floats a, floats b) { return _mm256_max_ps(a, b); }
 INLINE floats floored(floats value) { return _mm256_floor_ps(value); }

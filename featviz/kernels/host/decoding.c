@@ -4,8 +4,8 @@
 
 #define RUN 128 /* numbers of a row that are handled together */
 
-/* exp, off by less than 2 units in the last place: 2**n times the exponential of what is left. Added
-   to a number so large, n is in the last bits of the sum. NaN stays.
+/* exp, off by less than 2 units in the last place: 2**n times the exponential of what is left.
+   Added to a number so large, n is in the last bits of the sum. NaN stays.
    Source: Cephes, expf (S. L. Moshier). */
 INLINE floats exponential(floats value) {
     value = smaller(whole(88.0f), larger(whole(-87.0f), value));
@@ -105,17 +105,19 @@ INLINE void put_columns(rows_put to, const wave *found, count columns, count col
         others[k] = there.re + there.im;
         if (to.is_first) others[k] = PICKED(others[k], others[k], 1, 2, 3, 4, 5, 6, 7, 0);
     }
-    put(to.here + column, to.gain_here ? to.gain_here + column : 0, values, columns, to.number, few);
-    put(to.there + column, to.gain_there ? to.gain_there + column : 0, others, -columns,
-        to.mirrored, few);
+    const float *gain_here = to.gain_here ? to.gain_here + column : 0;
+    const float *gain_there = to.gain_there ? to.gain_there + column : 0;
+    put(to.here + column, gain_here, values, columns, to.number, few);
+    put(to.there + column, gain_there, others, -columns, to.mirrored, few);
 }
 
 /* The transforms of `number` rows from `first` on, and of their mirror images: row 0 is its own,
    and rows / 2 may be. */
 INLINE void transform_along(spectrum at, float *result, const float *gain, const float *turns,
                             float scale, count first, count number) {
-    count columns = at.columns, is_first = first == 0, is_last = 2 * (first + number - 1) == at.rows;
-    count here = first * columns, there = (at.rows - first - is_first) * columns, column = 0;
+    count is_first = first == 0, is_last = 2 * (first + number - 1) == at.rows;
+    count columns = at.columns, column = 0;
+    count here = first * columns, there = (at.rows - first - is_first) * columns;
     for (; column < columns; column += WIDE) {
         floats re[WIDE], im[WIDE];
         for (count k = 0; k < WIDE; k++) {
@@ -143,8 +145,8 @@ INLINE void transform_rows(spectrum at, float *result, const float *gain, const 
     if (first < at.kept) transform_along(at, result, gain, turns, scale, first, at.kept - first);
 }
 
-/* The sigmoid of one picture's planes, `few` numbers of each; `less`: the negative of three rows that
-   mix three planes, or nothing for one plane. */
+/* The sigmoid of one picture's planes, `few` numbers of each; `less`: the negative of three rows
+   that mix three planes, or nothing for one plane. */
 INLINE void squash_few(const float *planes, const float *less, float *result, count plane,
                        count few) {
     floats first = load_few(planes, few);

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -25,21 +26,18 @@ _OPTIONS = (
     *("-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing", "-fvisibility=hidden"),
 )
 _LONGEST_S = 120
-_READ = (torch.float32, torch.bool, torch.uint8, torch.int64)
-"""What kernels know how to read."""
-
 Argument = Tensor | int | float | None
 
 
 def call(kernel: str, *arguments: Argument) -> None:
     """Runs a kernel on torch's number of threads: tensors by their address, the rest by value, as
-    the types that C declares.
+    the types that C declares. Raises ctypes.ArgumentError for others.
 
     Tensors have to lie as the kernel reads them.
     """
     found = loaded()
     assert found is not None
-    getattr(found, kernel)(*map(_passed, arguments), torch.get_num_threads())
+    getattr(found, kernel)(*arguments, torch.get_num_threads())
 
 
 @cache
@@ -97,19 +95,39 @@ def _digest(content: bytes) -> str:
     return sha256(content).hexdigest()[:16]
 
 
-def _passed(argument: Argument) -> int | float | None:
-    if not isinstance(argument, Tensor):
-        return argument
-    assert argument.device.type == "cpu"
-    assert argument.dtype in _READ
-    return argument.data_ptr()
+class _Pointer:
+    """To numbers: of a tensor on the CPU, or none."""
+
+    dtypes: ClassVar[tuple[torch.dtype, ...]]
+
+    @classmethod
+    def from_param(cls, argument: Tensor | None) -> ctypes.c_void_p:
+        """What ctypes passes."""
+        if argument is None:
+            return ctypes.c_void_p(None)
+        assert argument.device.type == "cpu"
+        assert argument.dtype in cls.dtypes
+        return ctypes.c_void_p(argument.data_ptr())
+
+
+class _Floats(_Pointer):
+    dtypes = (torch.float32,)
+
+
+class _Bytes(_Pointer):
+    dtypes = (torch.bool, torch.uint8)
+
+
+class _Integers(_Pointer):
+    dtypes = (torch.int64,)
 
 
 def _type(parameter: str) -> type:
     """What C calls a parameter, in ctypes' words."""
+    kind = parameter.replace("const", "").split()[0]
     if "*" in parameter:
-        return ctypes.c_void_p
-    return ctypes.c_float if parameter.split()[0] == "float" else ctypes.c_int64
+        return {"float": _Floats, "uint8_t": _Bytes, "int64_t": _Integers}[kind]
+    return ctypes.c_float if kind == "float" else ctypes.c_int64
 
 
 def _openmp() -> list[Path]:

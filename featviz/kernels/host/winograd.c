@@ -123,8 +123,8 @@ INLINE void make_tiles(const tiling *t, const float *maps, const float *weight, 
 
 /* Maps (by pixel, strides as given) to dense maps of the same size, plus a bias where there is one;
    see `rectified`. Channels are a multiple of LINE; the weight is (plane, output, input), packed.
-   Each thread has `share` of the room, for `together` tiles; where there are more threads than that
-   makes work for, some see the same tiles and make a part of the outputs each. */
+   Each thread has `share` of the room, for `together` tiles; where there are twice as many threads
+   as that makes work for, or more, some see the same tiles and make a part of the outputs each. */
 KERNEL few_products(const float *restrict maps, const float *restrict weight,
                     const float *restrict bias, const float *restrict values,
                     float *restrict result, float low, float high, float *restrict room,
