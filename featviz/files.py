@@ -6,8 +6,10 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryFile
 
 from featviz.errors import NotAvailable
+from featviz.interrupts import uninterrupted
 
 
+@uninterrupted()
 def write_whole(path: Path, content: bytes) -> None:
     """Writes a file that appears whole or not at all. Raises NotAvailable when it cannot."""
     try:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,15 @@ def test_a_failing_write_leaves_what_was_there(
         write_whole(path, b"new")
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_bytes() == b"old"
+
+
+def test_an_interruption_waits_for_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "file.bin", b"content")
+    assert list(tmp_path.iterdir()) == [tmp_path / "file.bin"]
 
 
 def test_the_reason_of_a_failing_write_is_said(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Recorded values are the network's own, nothing more than needed runs, and nothing is left."""
 
+import signal
+
 import pytest
 import torch
 from evaluation import EXACT, pictures
@@ -282,3 +284,26 @@ def test_an_interruption_while_torch_has_put_the_recorder_aside_is_one(
     expected = kind if kind is KeyboardInterrupt else RuntimeError
     with pytest.raises(expected), record(load("planted"), ["line"]):
         interrupted()
+
+
+class Interrupting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3)
+        self.has_run = False
+
+    def forward(self, maps: Tensor) -> Tensor:
+        signal.raise_signal(signal.SIGINT)
+        self.has_run = True
+        return self.conv(maps)
+
+
+def test_a_pass_is_not_cut_in_two_by_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = Interrupting()
+    with monkeypatch.context() as patch:
+        patch.setattr(signal, "raise_signal", lambda _: None)
+        prefix = prefix_of(network_of(module), "conv")
+    module.has_run = False
+    with pytest.raises(KeyboardInterrupt):
+        prefix(pictures(1))
+    assert module.has_run

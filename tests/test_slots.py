@@ -1,5 +1,6 @@
 """Continuous batching: neither order, nor slot, nor who leaves early can be seen in a picture."""
 
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -345,3 +346,25 @@ def test_parameters_lie_in_order_whatever_the_start(network: Network) -> None:
         network, Channel("third", 0), steps=1, start=start, parameterization=Pixel()
     )
     assert Slots(network, recipe, 2)._parameters.is_contiguous()
+
+
+def test_a_step_is_not_cut_in_two_by_an_interruption(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch may tell one that comes in its midst as another error, or drop it."""
+    told = Slots._told
+
+    def interrupted(*arguments: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return told(*arguments)
+
+    (recipe,) = recipes(network, 1, steps=2)
+    made = Slots(network, recipe, 2)
+    made.fill(iter([(0, recipe)]))
+    monkeypatch.setattr(Slots, "_told", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        made.step()
+    monkeypatch.undo()
+    made.step()
+    ((_, whole),) = made.ended()
+    assert_same(whole, optimize_batch(network, [recipe]))

@@ -26,6 +26,7 @@ from featviz.engine.start import starting_parameters
 from featviz.engine.stopping import Stopping
 from featviz.engine.waking import loud_parameters, wakes
 from featviz.image.parameterizations import Parameters
+from featviz.interrupts import uninterrupted
 from featviz.network.network import Network
 from featviz.network.recording import Prefix
 from featviz.shapes import Flags, Images, PerImage, Rows
@@ -196,6 +197,7 @@ class Slots:
             self._begin(places)
         return any(age is not None for age in self._ages)
 
+    @uninterrupted()
     def step(self) -> None:
         """One step of every row."""
         self._wake()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from featviz.errors import DoesNotFit
+from featviz.interrupts import uninterrupted
 from featviz.network.layers import Layer
 from featviz.network.network import Network
 from featviz.network.places import FIRST, Place
@@ -158,6 +159,7 @@ class Prefix:
         """The index of the last operation that runs."""
         return self.wanted.last
 
+    @uninterrupted()
     def __call__(
         self,
         seen: Tensor,

@@ -31,13 +31,14 @@ Argument = Tensor | int | float | None
 
 def call(kernel: str, *arguments: Argument) -> None:
     """Runs a kernel on torch's number of threads: tensors by their address, the rest by value, as
-    the types that C declares. Raises ctypes.ArgumentError for others.
+    the types that C declares. Raises TypeError for others, ValueError for more or fewer.
 
     Tensors have to lie as the kernel reads them.
     """
-    found = loaded()
-    assert found is not None
-    getattr(found, kernel)(*arguments, torch.get_num_threads())
+    found = getattr(loaded(), kernel)
+    told = (*arguments, torch.get_num_threads())
+    # not in a from_param of our own: ctypes tells a Ctrl-C that comes there as a wrong argument
+    found(*[_passed(*each) for each in zip(told, found.argtypes, strict=True)])
 
 
 @cache
@@ -95,19 +96,10 @@ def _digest(content: bytes) -> str:
     return sha256(content).hexdigest()[:16]
 
 
-class _Pointer:
+class _Pointer(ctypes.c_void_p):
     """To numbers: of a tensor on the CPU, or none."""
 
     dtypes: ClassVar[tuple[torch.dtype, ...]]
-
-    @classmethod
-    def from_param(cls, argument: Tensor | None) -> ctypes.c_void_p:
-        """What ctypes passes."""
-        if argument is None:
-            return ctypes.c_void_p(None)
-        assert argument.device.type == "cpu"
-        assert argument.dtype in cls.dtypes
-        return ctypes.c_void_p(argument.data_ptr())
 
 
 class _Floats(_Pointer):
@@ -120,6 +112,19 @@ class _Bytes(_Pointer):
 
 class _Integers(_Pointer):
     dtypes = (torch.int64,)
+
+
+def _passed(argument: Argument, kind: type) -> int | float | None:
+    """What ctypes makes a kind of."""
+    if not issubclass(kind, _Pointer):
+        fits = isinstance(argument, int | float if kind is ctypes.c_float else int)
+    elif isinstance(argument, Tensor):
+        fits = argument.device.type == "cpu" and argument.dtype in kind.dtypes
+    else:
+        fits = argument is None
+    if not fits:
+        raise TypeError(f"{kind.__name__} cannot be made of {argument!r}")
+    return argument.data_ptr() if isinstance(argument, Tensor) else argument
 
 
 def _type(parameter: str) -> type:
