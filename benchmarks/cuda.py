@@ -26,8 +26,8 @@ import torch
 from benchmarks.machine import write_result
 from featviz.engine.recipe import Recipe
 
-FAST = 32
-"""Steps of the preset `fast`."""
+RUNG = 32
+"""Of our steps, beside the default's, against a peer."""
 NETWORK = "googlenet_bvlc"
 """Where Lucent is compared with our rendering of every unit."""
 TAIL = 2000
@@ -71,22 +71,22 @@ def parts(options: argparse.Namespace) -> dict[str, list[str]]:
     """The words after `python -m` by the name of the part, in order."""
     place = ["--device", options.device]
     whole = ["benchmarks.everything", *place, "--dtype", options.dtype, "--size", options.size]
-    whole += ["--steps", str(options.steps)]
     whole += [] if options.units is None else ["--units", str(options.units)]
     whole += [] if options.slots is None else ["--slots", str(options.slots)]
+    steps = ["--steps", str(options.steps)]
     step = ["benchmarks.step", *place, "--dtype", "float32", "bfloat16", "--slots", "16", "512"]
     found = {
         "tests": ["pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", *gpu_tests()],
-        "everything, torchvision:googlenet": [*whole, "--weights", "none"],
+        "everything, torchvision:googlenet": [*whole, *steps, "--weights", "none"],
     }
     if options.weights:
         own = ["--weights", options.weights]
-        found["everything, googlenet_bvlc"] = [*whole, *own]
-        found["everything, googlenet_bvlc, fast"] = [*whole, *own, "--steps", str(FAST)]
+        found["everything, googlenet_bvlc"] = [*whole, *steps, *own]
+        found["everything, googlenet_bvlc, fast"] = [*whole, *own, "--preset", "fast"]
     if options.peers is not None:
         threads = str(os.cpu_count() or 1)
         peers = ["benchmarks.peers", *place, "--dtype", options.dtype, "--cache", options.peers]
-        peers += ["--units", options.peer_units, "--no-auto", "--rungs", FAST, "--threads", threads]
+        peers += ["--units", options.peer_units, "--no-auto", "--rungs", RUNG, "--threads", threads]
         found["peers"] = [*map(str, peers), "--weights-googlenet", options.weights]
     found["step"] = step
     if options.weights:

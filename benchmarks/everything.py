@@ -33,6 +33,7 @@ from benchmarks.machine import (
 )
 from featviz.engine.execution import DTYPES, Execution, as_executed, check_device, execution
 from featviz.engine.picture import Picture
+from featviz.engine.presets import PRESETS, adjusted
 from featviz.engine.recipe import Recipe, default_recipe
 from featviz.engine.render import default_slots, fitting_slots, render_each
 from featviz.network.network import Network
@@ -58,9 +59,9 @@ def main() -> None:
     summary, rows = measure(network, options.layers or LAYERS[name], options)
     for row in (*rows, summary):
         print(line(row))
-    kept = ("size", "steps", "slots", "units", "dtype")
+    kept = ("size", "preset", "slots", "units", "dtype")
     settings = {"network": name, "weights": Path(weights).name}
-    settings |= {name: getattr(options, name) for name in kept}
+    settings |= {name: getattr(options, name) for name in kept} | {"steps": summary["steps"]}
     content = {"settings": settings, "summary": summary, "rows": rows}
     suffix = f"-{options.device.partition(':')[0]}"
     device = check_device(options.device)
@@ -77,7 +78,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--size", default="128", help='pixels, or "auto"')
     parser.add_argument("--slots", type=int, help="[the engine's default for the device]")
     parser.add_argument("--units", type=int, help="evenly spaced [all]")
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
+    parser.add_argument("--preset", choices=list(PRESETS), default="default")
+    parser.add_argument("--steps", type=int, help="[the preset's]")
     parser.add_argument("--out", type=Path, help="[benchmarks/results/everything-DATE-DEVICE.json]")
     return parser.parse_args()
 
@@ -95,8 +97,8 @@ def measure(
     with gpu_utilization(device) as samples:
         chosen = evenly(everyone, options.units or len(everyone))
         size = options.size if options.size == "auto" else int(options.size)
-        settings = {"size": size, "steps": options.steps}
-        recipes = [default_recipe(placed, featviz.Channel(*unit), **settings) for unit in chosen]
+        wanted = (default_recipe(placed, featviz.Channel(*unit), size=size) for unit in chosen)
+        recipes = [adjusted(each, preset=options.preset, steps=options.steps) for each in wanted]
         how = _execution(placed, recipes, options)
         planned_s = time.perf_counter() - start[0]
         by_layer: dict[str, list[Picture]] = {}
@@ -108,6 +110,7 @@ def measure(
         "units": len(recipes),
         "all_units": len(everyone),
         "slots": how.slots,
+        "steps": recipes[0].steps,
         "wall_s": wall_s,
         "planned_s": planned_s,
         "projected_s": planned_s + (wall_s - planned_s) / len(recipes) * len(everyone),

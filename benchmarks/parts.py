@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmarks.machine import synchronize
 from featviz.engine.accelerated import accelerated
-from featviz.engine.ascent import Ascent
+from featviz.engine.ascent import ascent
 from featviz.engine.batch import program, shown_to, working_dtype
 from featviz.engine.capture import Captures
 from featviz.engine.heap import kept_heap
@@ -103,7 +103,7 @@ class Pieces:
         self.substitute = plan.reading(prefix.wanted.operations)
         self.maps = {key: each.detach().clone() for key, each in self._recorded().items()}
         self.objective = program(recipes, prefix, like=self.images)
-        self.ascent = Ascent(self.recipe.optimizer, start, steps=self.recipe.steps)
+        self.ascent = ascent(self.recipe.optimizer, start, steps=self.recipe.steps)
         self.stopping = Stopping(self.recipe.stop, len(recipes), device=device, dtype=dtype)
         self.stopping.begin(self.seeds)
         _, self.gradients = self._judged(self.images)

@@ -29,6 +29,7 @@ from benchmarks.machine import write_result
 from benchmarks.peer import VARIANTS, Peer, Rendered, Target
 from benchmarks.peer_tools import TOOLS
 from featviz.engine.execution import DTYPES, check_device, execution
+from featviz.engine.presets import PRESETS, adjusted
 from featviz.engine.recipe import Recipe, default_recipe
 from featviz.engine.render import DEFAULT_SLOTS, default_slots, render_each
 from featviz.network.network import Network
@@ -58,6 +59,7 @@ def main() -> None:
         for layer in LAYERS[name]:
             asked = [each for each in targets if (each.network, each.layer) == (name, layer)]
             made += turns(network, asked, peer, options)
+    options.steps = made[0].ours.passes
     judges = {name: Judge(network, options.images) for name, network in networks.items()}
     rows = [_row(judges[turn.target.network], turn) for turn in made]
     rows = [{"peer": TOOLS[options.tool].release} | row for row in rows]
@@ -68,7 +70,18 @@ def main() -> None:
         "auto size": _summary([r for r in rows if r not in at_size]),
     }
     _print(rows, summary)
-    kept = ("tool", "size", "steps", "rungs", "slots", "peer_steps", "variant", "threads", "note")
+    kept = (
+        "tool",
+        "size",
+        "preset",
+        "steps",
+        "rungs",
+        "slots",
+        "peer_steps",
+        "variant",
+        "threads",
+        "note",
+    )
     kept += ("device", "dtype")
     content = {
         "settings": {name: getattr(options, name) for name in kept}
@@ -87,7 +100,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--weights-googlenet", default="", help="FILE.npz [without googlenet_bvlc]")
     parser.add_argument("--units", type=int, default=24, help="of all networks together")
     parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=Recipe.steps, help="of ours")
+    parser.add_argument("--preset", choices=list(PRESETS), default="default", help="of ours")
+    parser.add_argument("--steps", type=int, help="of ours [the preset's]")
     parser.add_argument("--rungs", type=int, nargs="*", default=RUNGS, help="of ours, until equal")
     parser.add_argument("--slots", type=int, help="of ours, at most [the engine's default]")
     parser.add_argument("--device", default="cpu")
@@ -165,13 +179,13 @@ def rendered_by_featviz(
     options: argparse.Namespace,
     *,
     size: int | str,
-    steps: int,
+    steps: int | None,
 ) -> dict[Target, Rendered]:
     """Our side: units of a layer in one call; the costs are shared evenly."""
-    recipes = [
-        default_recipe(network, featviz.Channel(t.layer, t.channel), size=size, steps=steps)
-        for t in targets
-    ]
+    plain = (
+        default_recipe(network, featviz.Channel(t.layer, t.channel), size=size) for t in targets
+    )
+    recipes = [adjusted(each, preset=options.preset, steps=steps) for each in plain]
     whole = [*recipes, *beside(network, recipes, options.device)]
     slots = options.slots or default_slots(whole, options.device)
     how = execution(
@@ -184,7 +198,7 @@ def rendered_by_featviz(
     made = {each.recipe.digest: each for each in render_each(network, whole, how)}
     cpu_s = (time.process_time() - cpu) / len(whole)
     wall_s = (time.perf_counter() - wall) / len(whole)
-    folder = options.cache / f"featviz-{size}-{steps}"
+    folder = options.cache / f"featviz-{options.preset}-{size}-{recipes[0].steps}"
     folder.mkdir(parents=True, exist_ok=True)
     results = {}
     for target, recipe in zip(targets, recipes, strict=True):

@@ -2,7 +2,7 @@
 
     python -m benchmarks.settings VARIANT ... --weights-googlenet FILE [--units N]
 
-A variant is "default", "lucid", or what differs from the default: "steps=48 rate=.6 beta1=.5
+A variant is a preset, or what differs from the default: "preset=fast steps=48 rate=.6 beta1=.5
 beta2=.99 decays=1 sd=.01 power=1 transforms=mild redirected=16 dtype=bfloat16-products", any of
 them.
 
@@ -28,7 +28,8 @@ from benchmarks.machine import write_result
 from benchmarks.peer import Target
 from benchmarks.peers import targets_of
 from featviz.engine.execution import execution
-from featviz.engine.recipe import Decay, Recipe, default_recipe, lucid_preset
+from featviz.engine.presets import PRESETS
+from featviz.engine.recipe import Decay, Recipe, default_recipe
 from featviz.engine.render import render_each
 from featviz.image.parameterizations import Fourier
 from featviz.image.transforms import Jitter, Rotate, Scale, Stack, lucid, standard
@@ -41,10 +42,10 @@ TRANSFORMS = {
     "medium": Stack((Jitter(6), Scale(0.9, 1.1), Rotate(8.0))),
     "lucid": lucid(),
 }
-DECAYS: dict[str, Decay] = {"0": False, "1": True, "parabola": "parabola"}
+DECAYS: dict[str, Decay] = {"0": False, "1": True, "parabola": "parabola", "cubic": "cubic"}
 KEYS = (
     *("steps", "rate", "beta1", "beta2", "decays", "sd", "power", "transforms", "redirected"),
-    "dtype",
+    *("dtype", "preset"),
 )
 
 
@@ -104,17 +105,15 @@ def _measured(
 
 def _recipe(network: Network, target: Target, variant: str, size: int) -> Recipe:
     objective = featviz.Channel(target.layer, target.channel)
-    recipe = default_recipe(network, objective, size=size)
-    if variant == "lucid":
-        return lucid_preset(recipe)
     given = _given(variant)
+    recipe = PRESETS[given.get("preset", "default")](default_recipe(network, objective, size=size))
     adam, made = recipe.optimizer, recipe.parameterization
     assert isinstance(made, Fourier)
     return replace(
         recipe,
         steps=int(given.get("steps", recipe.steps)),
         redirected_steps=int(given.get("redirected", recipe.redirected_steps)),
-        transforms=TRANSFORMS[given.get("transforms", "mild")],
+        transforms=TRANSFORMS[given["transforms"]] if "transforms" in given else recipe.transforms,
         optimizer=replace(
             adam,
             learning_rate=float(given.get("rate", adam.learning_rate)),
@@ -132,8 +131,8 @@ def _recipe(network: Network, target: Target, variant: str, size: int) -> Recipe
 
 def _given(variant: str) -> dict[str, str]:
     """What a variant says that differs from the default."""
-    if variant in ("default", "lucid"):
-        return {}
+    if variant in PRESETS:
+        return {"preset": variant}
     given = dict(word.split("=", 1) for word in variant.split())
     assert set(given) <= set(KEYS), f"{variant}: of {KEYS}"
     return given

@@ -14,7 +14,7 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from featviz.image.color import RGB_FROM_DECORRELATED
-from featviz.kernels.cuda.ascent import ascend
+from featviz.kernels.cuda.ascent import ascend, ascend_factored
 from featviz.kernels.cuda.decoding import (
     coefficients_from_half,
     images_from_half,
@@ -76,6 +76,8 @@ def compile_pictures() -> None:
     coefficients_from_half(half, 20, gain)
     settings = 0.3, 0.99, 1e-8
     ascend(images, images, (images, images), (rates, rates), numbers, numbers == 0, settings)
+    memory = images, torch.ones(2, 3, 16), torch.ones(2, 3, 20)
+    ascend_factored(images, images, memory, (rates, rates), numbers, numbers == 0, settings)
     for matrix in (None, RGB_FROM_DECORRELATED):
         images_from_half(half, 20, matrix)
         unsquashed(images, squashed(images, matrix), matrix)

@@ -35,6 +35,7 @@ from benchmarks.judge import SCORES
 from benchmarks.peer import Peer, Rendered, Target
 from featviz.atlas.evidence import Evidence
 from featviz.atlas.store import Store
+from featviz.engine.ascent import Ascent
 from featviz.engine.execution import execution
 from featviz.engine.recipe import default_recipe
 from featviz.network.planted.answers import DEAD
@@ -79,14 +80,14 @@ def test_a_part_that_is_slowed_has_the_larger_share(monkeypatch: pytest.MonkeyPa
     network = featviz.load("planted")
     recipes = [default_recipe(network, featviz.Channel("line", n), size=48) for n in range(2)]
     prefix = Prefix(network, ["line"], rows=48, columns=48)
-    usual = parts.Ascent.step
+    usual = Ascent.step
 
     def slow(*args: torch.Tensor, **options: torch.Tensor) -> torch.Tensor:
         time.sleep(0.04)  # far above all else: the parts of 2 pictures of 48 px take 2 ms
         return usual(*args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(parts, "REPEATS", 3)
-    monkeypatch.setattr(parts.Ascent, "step", slow)
+    monkeypatch.setattr(Ascent, "step", slow)
     costs = parts.part_costs(network, recipes, prefix)
     shares = parts.shares(costs)
     assert sum(shares.values()) == pytest.approx(1)
@@ -284,7 +285,13 @@ def test_a_summary_until_equal_counts_units_that_never_are() -> None:
 def test_everything_counts_what_it_was_limited_to() -> None:
     network = featviz.load("planted")
     options = argparse.Namespace(
-        device="cpu", dtype="float32", size="48", slots=None, units=4, steps=2
+        device="cpu",
+        dtype="float32",
+        size="48",
+        slots=None,
+        units=4,
+        preset="fast",
+        steps=2,
     )
     summary, rows = everything.measure(network, ["line", "curve"], options)
     assert sum(row["units"] for row in rows) == summary["units"] == 4

@@ -12,8 +12,9 @@ from kerneling import DEVICE, LAST, gradient_of, random
 from torch import Tensor, nn
 from torch.nn import functional
 
+from featviz.engine.ascent import FactoredAscent
 from featviz.engine.operations import MaxPool, _pooled_size
-from featviz.engine.recipe import Adam
+from featviz.engine.recipe import Adam, FactoredAdam
 from featviz.image import fourier
 from featviz.image.color import RGB_FROM_DECORRELATED, rgb_from_decorrelated
 from featviz.image.fourier import images_from_coefficients
@@ -148,6 +149,37 @@ def test_an_ascent_is_torchs_adam(room: Room) -> None:
     assert torch.equal(mine[4], mine[5])
     assert not torch.equal(mine[4], start[4])
     assert all(bool(torch.isfinite(each).all()) for each in memory)
+
+
+@pytest.mark.parametrize("size", [(5, 300), (40, 7), (1, 1), (33, 16)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_factored_ascent_is_torchs(room: Room, size: tuple[int, int], channels: int) -> None:
+    """Beside float64; rows are late, blocked, over or stay, or their gradient is no numbers."""
+    settings, count = FactoredAdam(0.3), 4
+    mine = random(6, channels, *size)
+    mine[4:] = mine[4]
+    start, exact = mine.clone(), mine.double().cpu()
+    kernels, reference = (FactoredAscent(settings, each, steps=count) for each in (mine, exact))
+    rates, memory = (kernels._sizes, kernels._roots), kernels.memory
+    told = settings.beta1, settings.beta2, settings.epsilon
+    for number in range(count):
+        gradient, late = (random(6, channels, *size, seed=seed) for seed in (number, number - 1))
+        gradient[1], gradient[5] = late[1], gradient[4]
+        gradient[2, 0, -1, -1], gradient[3, -1, 0, 0] = torch.nan, -torch.inf
+        places = [number, number - 1, count, count + 7, count - 1, count + 7]
+        moves = torch.tensor([True, number > 0, False, True, True, True], device=DEVICE)
+        numbers = torch.tensor(places, device=DEVICE).clamp(min=0)
+        found = room("ascent").ascend_factored(mine, gradient, memory, rates, numbers, moves, told)
+        reference.step(
+            exact, gradient.double().cpu(), numbers=numbers.cpu(), moves=moves.cpu() & found.cpu()
+        )
+        assert found.tolist() == [True, True, False, False, True, True]
+    assert torch.allclose(mine.cpu().double(), exact, rtol=1e-5, atol=1e-5)
+    assert torch.equal(mine[2:4], start[2:4])
+    assert torch.equal(mine[4], mine[5])
+    assert not torch.equal(mine[4], start[4])
+    for mean, other in zip(memory, reference.memory, strict=True):
+        assert torch.allclose(mean.cpu().double(), other, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ from networks import Everything, Rectified, network_of
 from reference import adam
 from torch import Tensor, nn
 
-from featviz.engine.ascent import Ascent
+from featviz.engine.ascent import Ascent, ascent
 from featviz.engine.custom import objective
 from featviz.engine.given import GivenImage
 from featviz.engine.objectives import Channel, Likeness, Logit, Misalignment, Neuron
 from featviz.engine.optimize import Step, clean_values, optimize
 from featviz.engine.penalties import L1, TotalVariation
-from featviz.engine.recipe import Adam, Decay, Plateau, Recipe, default_recipe
+from featviz.engine.recipe import Adam, Decay, FactoredAdam, Plateau, Recipe, default_recipe
 from featviz.engine.slots import CHECK_EVERY, Finished, optimize_batch
 from featviz.engine.stopping import Stopping
 from featviz.errors import NotFinite
@@ -43,15 +43,21 @@ def pictures_of(finished: Finished) -> Tensor:
     return finished.images
 
 
-@pytest.mark.parametrize("decays", ["parabola", True, False])
-def test_both_loops_are_adam_written_out(decays: Decay, linear: Network) -> None:
+@pytest.mark.parametrize("kind", [Adam, FactoredAdam])
+@pytest.mark.parametrize("decays", ["parabola", "cubic", True, False])
+def test_both_loops_are_adam_written_out(kind: type[Adam], decays: Decay, linear: Network) -> None:
     recipe = asked(
-        linear, Logit(1), steps=64, optimizer=Adam(0.2, decays=decays, beta1=0.8, beta2=0.99)
+        linear, Logit(1), steps=64, optimizer=kind(0.2, decays=decays, beta1=0.8, beta2=0.99)
     )
     weights = linear.module.get_parameter("layer.weight")[1].reshape(3, 4, 5).numpy()
     start = PLAIN.initial(torch.tensor([recipe.seed]), recipe.shape, dtype=torch.float64)
     parameters, values = adam.ascend(
-        start[0].numpy(), weights, steps=64, learning_rate=0.2, decays=decays, betas=(0.8, 0.99)
+        *(start[0].numpy(), weights),
+        steps=64,
+        learning_rate=0.2,
+        decays=decays,
+        betas=(0.8, 0.99),
+        is_factored=kind is FactoredAdam,
     )
     expected = 1 / (1 + np.exp(-parameters))
     steps = reference_loop(linear, recipe)
@@ -69,29 +75,62 @@ def test_a_step_of_ascent_is_torchs() -> None:
     mine = torch.randn(3, 4, generator=generator, dtype=torch.float64)
     theirs = mine.clone().requires_grad_()
     settings = Adam(0.3, beta1=0.8, beta2=0.95, epsilon=1e-3)
-    ascent = Ascent(settings, mine, steps=5)
+    climbing = Ascent(settings, mine, steps=5)
     everyone = torch.ones(3, dtype=torch.bool)
     optimizer = torch.optim.Adam([theirs], betas=(0.8, 0.95), eps=1e-3, maximize=True)
     for number in range(5):
         gradient = torch.randn(3, 4, generator=generator, dtype=torch.float64)
-        ascent.step(mine, gradient, numbers=torch.full((3,), number), moves=everyone)
+        climbing.step(mine, gradient, numbers=torch.full((3,), number), moves=everyone)
         optimizer.param_groups[0]["lr"] = settings.rate(number, 5)
         theirs.grad = gradient
         optimizer.step()
     torch.testing.assert_close(mine, theirs.detach(), rtol=0, atol=1e-12)  # float64 rounding
 
 
-def test_rows_that_do_not_move_are_not_touched_by_their_gradient() -> None:
-    parameters, apart = torch.ones(2, 3), torch.ones(2, 3)
-    numbers, gradient = torch.zeros(2, dtype=torch.int64), torch.ones(2, 3)
-    together, alone = (Ascent(Adam(0.3), parameters, steps=2) for _ in range(2))
+@pytest.mark.parametrize("settings", [Adam(0.3), FactoredAdam(0.3)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_that_do_not_move_are_not_touched_by_their_gradient(
+    settings: Adam, dtype: torch.dtype
+) -> None:
+    parameters, apart, gradient = (torch.ones(2, 3, 4, 5, dtype=dtype) for _ in range(3))
+    numbers = torch.zeros(2, dtype=torch.int64)
+    together, alone = (ascent(settings, parameters, steps=2) for _ in range(2))
     alone.step(apart, gradient, numbers=numbers, moves=torch.tensor([True, True]))
     gradient[1] = torch.nan
     together.step(parameters, gradient, numbers=numbers, moves=torch.tensor([True, False]))
     assert torch.equal(parameters[0], apart[0])
-    assert torch.equal(parameters[1], torch.ones(3))
-    assert torch.isfinite(together.mean).all()
-    assert torch.isfinite(together.square).all()
+    assert (parameters[0] > 1).all()
+    assert (parameters[1] == 1).all()
+    assert all(bool(torch.isfinite(each).all()) for each in together.memory)
+
+
+@pytest.mark.parametrize("settings", [Adam(0.3), FactoredAdam(0.3)])
+def test_a_gradient_of_nothing_moves_nothing(settings: Adam) -> None:
+    """As where a unit is not stirred yet, or in one color alone."""
+    parameters = torch.ones(2, 3, 4, 5)
+    gradient = torch.zeros(2, 3, 4, 5)
+    gradient[1, 2] = 1
+    climbing = ascent(settings, parameters, steps=2)
+    moves, numbers = torch.ones(2, dtype=torch.bool), torch.zeros(2, dtype=torch.int64)
+    assert climbing.step(parameters, gradient, numbers=numbers, moves=moves).all()
+    assert (parameters[0] == 1).all()
+    assert (parameters[1, :2] == 1).all()
+    assert (parameters[1, 2] > 1).all()
+
+
+def test_a_factored_step_does_not_depend_on_the_size_of_the_gradient() -> None:
+    gradient = torch.randn(1, 3, 8, 6, generator=torch.Generator().manual_seed(0))
+    ends = []
+    for size in (1e-4, 1.0, 1e6):
+        parameters = torch.zeros(1, 3, 8, 6)
+        climbing = ascent(FactoredAdam(0.3), parameters, steps=2)
+        for number in range(2):
+            at = torch.full((1,), number)
+            climbing.step(parameters, size * gradient, numbers=at, moves=at >= 0)
+        ends.append(parameters)
+    assert torch.allclose(ends[0], ends[1], rtol=1e-3)
+    assert torch.allclose(ends[2], ends[1], rtol=1e-5)
+    assert 0.1 < ends[1].square().mean().sqrt() < 1
 
 
 def test_one_value_that_is_no_number_is_found_in_its_row() -> None:

@@ -64,7 +64,7 @@ def test_ready_configs_can_be_planned(name: str) -> None:
     _, config, asked = ready(name)
     digests = {entry.digest for entry in asked.entries}
     assert len(digests) == len(asked.recipes) == len(asked.entries) > 0
-    steps = 32 if config.preset == "fast" else config.steps
+    steps = 28 if config.preset == "fast" else config.steps
     assert {recipe.steps for recipe in asked.recipes} == {steps}
 
 

@@ -27,7 +27,16 @@ from featviz.engine.objectives import (
     TensorDirection,
 )
 from featviz.engine.penalties import L1, L2, ImageDistance, Roughness, TotalVariation
-from featviz.engine.recipe import VOCABULARY, Adam, Plateau, Recipe, default_recipe, lucid_preset
+from featviz.engine.recipe import (
+    VOCABULARY,
+    Adam,
+    FactoredAdam,
+    Plateau,
+    Recipe,
+    default_recipe,
+    fast_preset,
+    lucid_preset,
+)
 from featviz.engine.serial import Vocabulary, canonical
 from featviz.errors import (
     DoesNotFit,
@@ -135,7 +144,8 @@ def test_it_survives_json() -> None:
 
 
 def test_every_class_of_a_recipe_is_tried_here() -> None:
-    text = RECIPE.to_json() + replace(RECIPE, parameterization=Pixel()).to_json()
+    other = replace(RECIPE, parameterization=Pixel(), optimizer=FactoredAdam())
+    text = RECIPE.to_json() + other.to_json()
     assert {name for name in VOCABULARY.names if f'"is":"{name}"' in text} == VOCABULARY.names
 
 
@@ -210,6 +220,7 @@ def test_numbers_have_ranges(change: dict[str, Any], error: type[FeatvizError], 
         lambda: Adam(beta1=1.0),
         lambda: Adam(beta2=-0.1),
         lambda: Adam(epsilon=0.0),
+        lambda: FactoredAdam(beta1=1.0),
         lambda: Plateau(window=0),
         lambda: Plateau(minimum=0),
         lambda: Plateau(tolerance=math.nan),
@@ -263,6 +274,12 @@ def test_the_rate_falls_as_a_parabola() -> None:
     assert rates == pytest.approx([0.2, 0.1875, 0.15, 0.0875, 0], abs=1e-15)  # float64 rounding
 
 
+def test_the_rate_falls_as_a_cubic() -> None:
+    rates = [FactoredAdam(0.2).rate(step, 4) for step in range(5)]
+    expected = [0.2, 0.2 * 63 / 64, 0.175, 0.2 * 37 / 64, 0]
+    assert rates == pytest.approx(expected, abs=1e-15)  # float64 rounding
+
+
 def test_the_rate_falls_as_half_a_cosine() -> None:
     rates = [Adam(0.2, decays=True).rate(step, 4) for step in range(5)]
     expected = [0.2, 0.1 * (1 + math.sqrt(0.5)), 0.1, 0.1 * (1 - math.sqrt(0.5)), 0]
@@ -308,6 +325,13 @@ def test_no_text_holds_a_number_that_is_not_finite() -> None:
 
 def default(objective: Objective) -> Recipe:
     return Recipe("0" * 32, "x", objective, Shape(3, 4, 4))
+
+
+def test_the_fast_preset_is_fewer_steps_of_another_kind() -> None:
+    preset = fast_preset(RECIPE)
+    assert (preset.optimizer, preset.steps) == (FactoredAdam(), 28)
+    assert replace(preset, optimizer=RECIPE.optimizer, steps=RECIPE.steps) == RECIPE
+    assert Recipe.from_json(preset.to_json()) == preset
 
 
 def test_the_lucid_preset_keeps_what_is_asked_for() -> None:

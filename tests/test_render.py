@@ -19,7 +19,7 @@ from featviz.engine.execution import as_executed, check_device, execution
 from featviz.engine.objectives import Channel, Direction, Likeness, Neuron
 from featviz.engine.optimize import clean_values
 from featviz.engine.picture import Picture, Pictures, read_evidence
-from featviz.engine.recipe import Recipe, default_recipe, lucid_preset
+from featviz.engine.recipe import Recipe, default_recipe, fast_preset, lucid_preset
 from featviz.engine.render import (
     hwc_uint8_from_images,
     images_from_hwc_uint8,
@@ -420,7 +420,7 @@ def test_settings_may_be_words(network: Network) -> None:
     assert two == replace(expected, steps=3, transforms=Stack())
     (quick,) = recipes_of(network, "third:1", preset="fast", size=24)
     usual = default_recipe(network, Channel("third", 1), size=24)
-    assert quick == replace(usual, steps=32)
+    assert quick == fast_preset(usual)
     (three,) = recipes_of(network, "third:1", preset="lucid", transforms=Stack((Jitter(1),)))
     assert three.transforms == Stack((Jitter(1),))
     for name in ("preset", "transforms", "parameterization"):

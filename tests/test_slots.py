@@ -216,7 +216,7 @@ def test_a_refill_keeps_the_tensors_where_they_are(network: Network) -> None:
         done |= dict(made.ended())
         assert made._ready is not None
         programs.add(made._ready.program)
-        state = [made._parameters, made._ascent.mean, made._ascent.square, made._course]
+        state = [made._parameters, *made._ascent.memory, made._course]
         stopping = [v for v in vars(made._stopping).values() if isinstance(v, torch.Tensor)]
         own = [each for call in made._ready.program._calls for each in call.tensors]
         addresses.add(tuple(each.data_ptr() for each in (*state, *stopping, *own, made._seeds)))

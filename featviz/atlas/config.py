@@ -132,8 +132,8 @@ class AtlasConfig(Part):
     learning_rate: float = Field(default=Adam.learning_rate, gt=0, allow_inf_nan=False)
     transforms: Annotated[str, one_of(TRANSFORMS)] = "standard"
     preset: Annotated[str, one_of(PRESETS)] = "default"
-    """fast: 32 steps; lucid: Lucid's steps, learning rate, transforms and noise; where the file
-    gives no others."""
+    """fast: 28 steps of another optimizer; lucid: Lucid's steps, learning rate, transforms and
+    noise; where the file gives no others."""
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**61)]], Field(min_length=1)] = [
         Recipe.seed
     ]

@@ -72,8 +72,8 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--preset",
             type=click.Choice(list(PRESETS)),
-            help="fast: 32 steps. lucid: 512 steps with Lucid's noise, transforms and learning "
-            "rate. Other options still count. [default]",
+            help="fast: 28 steps, by an optimizer that gets far in few. lucid: 512 steps with "
+            "Lucid's noise, transforms and learning rate. Other options still count. [default]",
         ),
         click.option(
             "--count", type=int, help=f"Pictures of each unit, seeds in a row. [{Recipe.count}]"

@@ -1,13 +1,22 @@
-"""Adam's step for many rows, each at a step of its own."""
+"""Steps of Adam and its kin for many rows, each at a step of its own."""
+
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from featviz.engine.recipe import Adam
+from featviz.engine.recipe import Adam, FactoredAdam
 from featviz.kernels import kernels
+from featviz.kernels.factored import scales
 from featviz.kernels.rows import finite
 from featviz.shapes import Flags, Rows, Steps
+
+
+def ascent(settings: Adam, like: Tensor, *, steps: int) -> "Ascent":
+    """Of the optimizer that the settings are of."""
+    kind = FactoredAscent if isinstance(settings, FactoredAdam) else Ascent
+    return kind(settings, like, steps=steps)
 
 
 class Ascent:
@@ -19,10 +28,12 @@ class Ascent:
     Source: Kingma and Ba 2015, algorithm 1, as in torch.optim.Adam.
     """
 
+    kernel: ClassVar[str] = "ascend"
+
     def __init__(self, settings: Adam, like: Tensor, *, steps: int) -> None:
         self.settings = settings
-        self.mean = torch.zeros_like(like)
-        self.square = torch.zeros_like(like)
+        self.memory = self._memory(like)
+        """Of the past, a row for each of the batch: the mean of gradients, then of squares."""
         numbers = range(steps)
         self._sizes = like.new_tensor(
             [settings.rate(n, steps) / (1 - settings.beta1 ** (n + 1)) for n in numbers]
@@ -33,10 +44,10 @@ class Ascent:
         """Moves the rows of `parameters` that `moves` names, in place, up along `gradient`, where
         that is numbers; the others stay. Returns which rows' gradients are numbers."""
         settings = self.settings
-        ascent = kernels("ascent", parameters)
-        if ascent is not None:
-            return ascent.ascend(
-                *(parameters, gradient, (self.mean, self.square)),
+        room = kernels("ascent", parameters)
+        if room is not None:
+            return getattr(room, self.kernel)(
+                *(parameters, gradient, self.memory),
                 *((self._sizes, self._roots), numbers, moves),
                 (settings.beta1, settings.beta2, settings.epsilon),
             )
@@ -45,11 +56,10 @@ class Ascent:
         at = numbers.clamp(max=len(self._sizes) - 1)
         shape = (-1, *[1] * (parameters.ndim - 1))
         gradient = torch.where(moves.view(shape), gradient, 0)
-        self.mean.lerp_(gradient, 1 - settings.beta1)
-        self.square.mul_(settings.beta2).addcmul_(gradient, gradient, value=1 - settings.beta2)
-        scale = self.square.sqrt().div_(self._roots[at].view(shape)).add_(settings.epsilon)
+        self.memory[0].lerp_(gradient, 1 - settings.beta1)
+        scale = self._scale(gradient).div_(self._roots[at].view(shape)).add_(settings.epsilon)
         sizes = torch.where(moves, self._sizes[at], 0)
-        parameters.addcdiv_(self.mean * sizes.view(shape), scale)
+        parameters.addcdiv_(self.memory[0] * sizes.view(shape), scale)
         return is_finite
 
     def restart(
@@ -59,5 +69,32 @@ class Ascent:
         remembered; `start` has a picture for each of the rows."""
         mask = chosen.view(-1, *[1] * (parameters.ndim - 1))
         parameters[rows] = torch.where(mask, start, parameters[rows])
-        for memory in (self.mean, self.square):
+        for memory in self.memory:
+            mask = chosen.view(-1, *[1] * (memory.ndim - 1))
             memory[rows] = memory[rows].masked_fill(mask, 0)
+
+    def _memory(self, like: Tensor) -> tuple[Tensor, ...]:
+        return torch.zeros_like(like), torch.zeros_like(like)
+
+    def _scale(self, gradient: Tensor) -> Tensor:
+        """What a step is divided by, before corrections, once it has seen the gradient."""
+        (square,), beta2 = self.memory[1:], self.settings.beta2
+        return square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2).sqrt()
+
+
+class FactoredAscent(Ascent):
+    """The same with shared second moments, of rows (color, row, column): see `FactoredAdam`."""
+
+    kernel = "ascend_factored"
+
+    def _memory(self, like: Tensor) -> tuple[Tensor, ...]:
+        batch, channels, rows, columns = like.shape
+        by_row, by_column = (like.new_zeros(batch, channels, side) for side in (rows, columns))
+        return torch.zeros_like(like), by_row, by_column
+
+    def _scale(self, gradient: Tensor) -> Tensor:
+        squares = gradient.square()
+        for memory, dim in zip(self.memory[1:], (3, 2), strict=True):
+            memory.lerp_(squares.mean(dim=dim), 1 - self.settings.beta2)
+        by_row, by_column = scales(self.memory[1], self.memory[2])
+        return by_row.unsqueeze(3) * by_column.unsqueeze(2)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from featviz.engine.optimizers import optimizer_of
 from featviz.engine.recipe import Recipe
 from featviz.engine.redirect import redirecting
 from featviz.engine.seen import see
@@ -39,12 +40,7 @@ def optimize(
     device = network.device
     seeds = torch.arange(recipe.seed, recipe.seed + recipe.count, device=device)
     parameters = starting_parameters(recipe, seeds, dtype=dtype)
-    optimizer = torch.optim.Adam(
-        [parameters.requires_grad_()],
-        betas=(recipe.optimizer.beta1, recipe.optimizer.beta2),
-        eps=recipe.optimizer.epsilon,
-        maximize=True,
-    )
+    optimizer = optimizer_of(recipe.optimizer, parameters.requires_grad_())
     rows, columns = recipe.transforms.output_size(recipe.shape.rows, recipe.shape.columns)
     prefix = Prefix(network, recipe.objective.layers, rows=rows, columns=columns)
 
@@ -57,8 +53,9 @@ def optimize(
             loud = loud_parameters(recipe, seeds, dtype=dtype)
             with torch.no_grad():
                 parameters[asleep] = loud[asleep]
-            for memory in ("exp_avg", "exp_avg_sq"):
-                optimizer.state[parameters][memory][asleep] = 0
+            for memory in optimizer.state[parameters].values():
+                if memory.ndim > 0:  # all but the number of the step
+                    memory[asleep] = 0
         steps = torch.full_like(seeds, number)
         images = recipe.parameterization.decode(parameters)
         shown = recipe.transforms.apply(images, recipe.transforms.draw(seeds, steps))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from featviz.engine.accelerated import Accelerated, accelerated
-from featviz.engine.ascent import Ascent
+from featviz.engine.ascent import ascent
 from featviz.engine.batch import batch_key, prefix_of, program, shown_to, working_dtype
 from featviz.engine.capture import Captures
 from featviz.engine.heap import kept_heap
@@ -159,7 +159,7 @@ class Slots:
         start = starting_parameters(first, self._seeds[:1], dtype=self._dtype)
         whole = start.expand(count, *start.shape[1:])
         self._parameters = whole.clone(memory_format=torch.contiguous_format)
-        self._ascent = Ascent(first.optimizer, self._parameters, steps=first.steps)
+        self._ascent = ascent(first.optimizer, self._parameters, steps=first.steps)
         self._stopping = Stopping(first.stop, count, device=device, dtype=self._dtype)
         self._course = torch.full(
             (first.steps + 1, count), torch.nan, dtype=self._dtype, device=device
@@ -181,7 +181,7 @@ class Slots:
     @property
     def state_bytes(self) -> int:
         """What its rows hold between steps."""
-        held = (self._parameters, self._ascent.mean, self._ascent.square, self._course)
+        held = (self._parameters, *self._ascent.memory, self._course)
         return sum(each.untyped_storage().nbytes() for each in held) + self._motion.nbytes
 
     def fill(self, queue: Iterator[tuple[int, Recipe]]) -> bool:

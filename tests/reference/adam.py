@@ -17,8 +17,12 @@ def ascend(
     decays: bool | str,
     betas: tuple[float, float] = (0.9, 0.999),
     epsilon: float = 1e-8,
+    is_factored: bool = False,
 ) -> tuple[Array, list[float]]:
     """Adam (Kingma and Ba 2015, algorithm 1) on weights . sigmoid(parameters), upwards.
+
+    Factored, of parameters (color, row, column), it divides by the 3/8th power of the second
+    moments that their factors stand for (Shazeer and Stern 2018, algorithm 4).
 
     Returns the last parameters, and the value that every step saw before it moved.
     """
@@ -36,7 +40,19 @@ def ascend(
         rate = learning_rate
         if decays == "parabola":
             rate *= 1 - (number / steps) ** 2
+        elif decays == "cubic":
+            rate *= 1 - (number / steps) ** 3
         elif decays:
             rate *= 0.5 * (1 + math.cos(math.pi * number / steps))
-        parameters = parameters + rate * unbiased_mean / (np.sqrt(unbiased_square) + epsilon)
+        scale = factored(unbiased_square) if is_factored else np.sqrt(unbiased_square)
+        parameters = parameters + rate * unbiased_mean / (scale + epsilon)
     return parameters, values
+
+
+def factored(square: Array) -> Array:
+    """What second moments (color, row, column) divide a step by, color by color."""
+    scale = np.empty_like(square)
+    for color, plane in enumerate(square):
+        moments = np.outer(plane.mean(axis=1), plane.mean(axis=0)) / plane.mean()
+        scale[color] = moments ** (3 / 8)
+    return scale * square.mean() ** (1 / 8)

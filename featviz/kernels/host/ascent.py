@@ -1,4 +1,4 @@
-"""Adam's step, all of its passes over the state in one."""
+"""Adam's step and its kin's, all of their passes over the state in one."""
 
 import torch
 from torch import Tensor
@@ -30,5 +30,27 @@ def ascend(
         *("ascend", parameters, gradient.contiguous(), *memory, *rates, numbers, moves, is_finite),
         *(len(rates[0]), 1 - beta1, beta2, 1 - beta2, epsilon),
         *(len(parameters), parameters[0].numel()),
+    )
+    return is_finite
+
+
+def ascend_factored(
+    parameters: Tensor,
+    gradient: Tensor,
+    memory: tuple[Tensor, Tensor, Tensor],
+    rates: tuple[Tensor, Tensor],
+    numbers: Steps,
+    moves: Flags,
+    settings: tuple[float, float, float],
+) -> Flags:
+    """The same of pictures (channel, row, column), whose squares `memory` has by row and by
+    column."""
+    assert all(each.is_contiguous() for each in (parameters, *memory, *rates, numbers, moves))
+    beta1, beta2, epsilon = settings
+    is_finite = torch.empty_like(moves)
+    call(
+        *("ascend_factored", parameters, gradient.contiguous(), *memory, *rates, numbers, moves),
+        *(is_finite, len(rates[0]), 1 - beta1, beta2, 1 - beta2, epsilon),
+        *parameters.shape,
     )
     return is_finite
