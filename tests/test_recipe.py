@@ -332,6 +332,8 @@ def test_the_fast_preset_is_fewer_steps_of_another_kind() -> None:
     assert (preset.optimizer, preset.steps) == (FactoredAdam(), 28)
     assert replace(preset, optimizer=RECIPE.optimizer, steps=RECIPE.steps) == RECIPE
     assert Recipe.from_json(preset.to_json()) == preset
+    pixels = replace(RECIPE, parameterization=Pixel())
+    assert fast_preset(pixels) == replace(pixels, steps=32)
 
 
 def test_the_lucid_preset_keeps_what_is_asked_for() -> None:

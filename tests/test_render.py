@@ -421,6 +421,8 @@ def test_settings_may_be_words(network: Network) -> None:
     (quick,) = recipes_of(network, "third:1", preset="fast", size=24)
     usual = default_recipe(network, Channel("third", 1), size=24)
     assert quick == fast_preset(usual)
+    (quick,) = recipes_of(network, "third:1", preset="fast", size=24, parameterization="pixel")
+    assert quick == replace(usual, steps=32, parameterization=Pixel())
     (three,) = recipes_of(network, "third:1", preset="lucid", transforms=Stack((Jitter(1),)))
     assert three.transforms == Stack((Jitter(1),))
     for name in ("preset", "transforms", "parameterization"):

@@ -43,18 +43,18 @@ def adjusted(
 
     Raises UnknownName, OutOfRange.
     """
-    made = _named("preset", preset, PRESETS)(recipe)
     changes: dict[str, object] = {}
+    if parameterization is not None:
+        color = "decorrelated" if recipe.shape.channels == 3 else "plain"
+        kind = _named("parameterization", parameterization, PARAMETERIZATIONS)
+        changes["parameterization"] = kind(color=color)
+    made = _named("preset", preset, PRESETS)(replace(recipe, **changes))
     if steps is not None:
         changes["steps"] = steps
     if learning_rate is not None:
         changes["optimizer"] = replace(made.optimizer, learning_rate=learning_rate)
     if transforms is not None:
         changes["transforms"] = _named("transforms", transforms, TRANSFORMS)()
-    if parameterization is not None:
-        color = "decorrelated" if made.shape.channels == 3 else "plain"
-        kind = _named("parameterization", parameterization, PARAMETERIZATIONS)
-        changes["parameterization"] = kind(color=color)
     return replace(made, **changes)
 
 
