@@ -54,12 +54,13 @@ def main() -> None:
     settings = {"variant": options.variant, "steps": options.peer_steps}
     settings |= {"size": options.size, "threads": options.threads, "device": options.device}
     peer = Peer(options.tool, options.cache, weights, **settings)
+    if options.steps is None:
+        options.steps = _recipe(networks[targets[0].network], targets[0], options).steps
     made: list[Turn] = []
     for name, network in networks.items():
         for layer in LAYERS[name]:
             asked = [each for each in targets if (each.network, each.layer) == (name, layer)]
             made += turns(network, asked, peer, options)
-    options.steps = made[0].ours.passes
     judges = {name: Judge(network, options.images) for name, network in networks.items()}
     rows = [_row(judges[turn.target.network], turn) for turn in made]
     rows = [{"peer": TOOLS[options.tool].release} | row for row in rows]
@@ -179,13 +180,10 @@ def rendered_by_featviz(
     options: argparse.Namespace,
     *,
     size: int | str,
-    steps: int | None,
+    steps: int,
 ) -> dict[Target, Rendered]:
     """Our side: units of a layer in one call; the costs are shared evenly."""
-    plain = (
-        default_recipe(network, featviz.Channel(t.layer, t.channel), size=size) for t in targets
-    )
-    recipes = [adjusted(each, preset=options.preset, steps=steps) for each in plain]
+    recipes = [_recipe(network, each, options, size=size, steps=steps) for each in targets]
     whole = [*recipes, *beside(network, recipes, options.device)]
     slots = options.slots or default_slots(whole, options.device)
     how = execution(
@@ -198,7 +196,7 @@ def rendered_by_featviz(
     made = {each.recipe.digest: each for each in render_each(network, whole, how)}
     cpu_s = (time.process_time() - cpu) / len(whole)
     wall_s = (time.perf_counter() - wall) / len(whole)
-    folder = options.cache / f"featviz-{options.preset}-{size}-{recipes[0].steps}"
+    folder = options.cache / f"featviz-{options.preset}-{size}-{steps}"
     folder.mkdir(parents=True, exist_ok=True)
     results = {}
     for target, recipe in zip(targets, recipes, strict=True):
@@ -206,6 +204,18 @@ def rendered_by_featviz(
         path = picture.save(folder / target.file_name)
         results[target] = Rendered(path, cpu_s, wall_s, picture.steps, recipe.shape.rows)
     return results
+
+
+def _recipe(
+    network: Network,
+    target: Target,
+    options: argparse.Namespace,
+    *,
+    size: int | str = "auto",
+    steps: int | None = None,
+) -> Recipe:
+    recipe = default_recipe(network, featviz.Channel(target.layer, target.channel), size=size)
+    return adjusted(recipe, preset=options.preset, steps=steps)
 
 
 def beside(network: Network, recipes: Sequence[Recipe], device: str) -> list[Recipe]:

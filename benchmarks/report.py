@@ -38,7 +38,8 @@ def section() -> str:
         _site(),
         _scaling(),
         _peers(),
-        _settings(),
+        _settings("settings-2*.json"),
+        _settings("settings-fast-*.json"),
     ]
     parts += [_photographs(), _agreement(), _last_layer()]
     return "\n\n".join(part for part in parts if part)
@@ -379,8 +380,8 @@ def _until_equal(summary: dict[str, Any]) -> tuple[str, str]:
     return f"{passes:.0f} ({summary['equal']} of {summary['units']})", f"{ratio:.1f}"
 
 
-def _settings() -> str:
-    result = newest("settings-*.json")
+def _settings(pattern: str) -> str:
+    result = newest(pattern)
     if result is None:
         return ""
     rows = [

@@ -34,7 +34,7 @@ from featviz.engine.objectives import (
 )
 from featviz.engine.penalties import L1, L2, ImageDistance, Roughness, TotalVariation
 from featviz.engine.picture import Picture, Pictures
-from featviz.engine.recipe import Adam, FactoredAdam, Plateau, Recipe, lucid_preset
+from featviz.engine.recipe import Adam, Plateau, Recipe, lucid_preset
 from featviz.engine.render import render
 from featviz.errors import FeatvizError
 from featviz.image.parameterizations import Fourier, Pixel
@@ -63,7 +63,6 @@ __all__ = [
     "Crop",
     "DeepDream",
     "Direction",
-    "FactoredAdam",
     "FeatvizError",
     "Flip",
     "Fourier",

@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -13,7 +13,7 @@ _is_on = False
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """A context, or a decorator, at whose end the program's handler of SIGINT or SIGTERM runs if
-    one of them came within; a second one comes at once.
+    one of them came within; that of a second one runs at once, too.
 
     Python runs a handler between any two of its instructions, and what called these may tell a
     KeyboardInterrupt as another error or drop it: ctypes does, and so does torch.
@@ -32,13 +32,14 @@ def uninterrupted() -> Iterator[None]:
             handlers[number](number, frame)
 
     try:
-        _is_on = True
-        for number in handlers:
-            signal.signal(number, hold)
-        yield
+        with ExitStack() as afterwards:  # which does all of it, whatever a handler raises
+            for number, handler in handlers.items():
+                afterwards.callback(signal.signal, number, handler)
+            _is_on = True
+            for number in handlers:
+                signal.signal(number, hold)
+            yield
     finally:
         _is_on = False
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        if len(came) == 1:
+        if came:
             handlers[came[0]](came[0], None)

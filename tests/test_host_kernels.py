@@ -22,7 +22,7 @@ from torch.nn import functional
 
 import featviz
 from featviz.engine.accelerated import accelerated
-from featviz.engine.ascent import Ascent
+from featviz.engine.ascent import ascent
 from featviz.engine.batch import shown_to
 from featviz.engine.convolution import Convolution
 from featviz.engine.execution import execution
@@ -244,8 +244,9 @@ def test_a_row_moves_where_torch_says_that_its_gradient_is_finite() -> None:
     everyone, numbers = torch.ones(6, dtype=torch.bool), torch.zeros(6, dtype=torch.int64)
     for dtype in (torch.float32, torch.float64):
         parameters = torch.zeros_like(gradient, dtype=dtype)
-        ascent = Ascent(Adam(0.3), parameters, steps=2)
-        told = ascent.step(parameters, gradient.to(dtype), numbers=numbers, moves=everyone)
+        told = ascent(Adam(0.3), parameters, steps=2).step(
+            parameters, gradient.to(dtype), numbers=numbers, moves=everyone
+        )
         assert told.tolist() == [True, False, False, False, True, True]
         assert parameters.flatten(1).any(dim=1).tolist() == told.tolist()
 

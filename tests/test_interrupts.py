@@ -3,6 +3,7 @@
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -49,7 +50,37 @@ def test_a_second_one_comes_at_once(handled: list[int]) -> None:
     done, before = list[str](), handlers()
     with pytest.raises(KeyboardInterrupt):
         hearing(done, signal.SIGTERM, signal.SIGINT)
-    assert (done, handled) == (["SIGTERM"], [])
+    assert (done, handled) == (["SIGTERM"], [signal.SIGTERM])
+    assert handlers() == before
+
+
+def test_a_second_one_that_is_dropped_within_leaves_the_first() -> None:
+    """As by what calls Python and tells none of its errors."""
+    done = list[str]()
+
+    @uninterrupted()
+    def dropping() -> None:
+        with suppress(KeyboardInterrupt):
+            hearing(done, signal.SIGINT, signal.SIGINT)
+        done.append("the rest")
+
+    with pytest.raises(KeyboardInterrupt):
+        dropping()
+    assert done == ["SIGINT", "the rest"]
+
+
+def test_handlers_are_put_back_whatever_comes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, set_one = handlers(), signal.signal
+
+    def interrupting(number: int, handler: object) -> object:
+        was = set_one(number, handler)  # type: ignore[arg-type]
+        if handler is signal.default_int_handler:
+            signal.raise_signal(signal.SIGINT)
+        return was
+
+    monkeypatch.setattr(signal, "signal", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        hearing([])
     assert handlers() == before
 
 

@@ -10,7 +10,7 @@ from networks import Everything, Rectified, network_of
 from reference import adam
 from torch import Tensor, nn
 
-from featviz.engine.ascent import Ascent, ascent
+from featviz.engine.ascent import ascent
 from featviz.engine.custom import objective
 from featviz.engine.given import GivenImage
 from featviz.engine.objectives import Channel, Likeness, Logit, Misalignment, Neuron
@@ -75,7 +75,7 @@ def test_a_step_of_ascent_is_torchs() -> None:
     mine = torch.randn(3, 4, generator=generator, dtype=torch.float64)
     theirs = mine.clone().requires_grad_()
     settings = Adam(0.3, beta1=0.8, beta2=0.95, epsilon=1e-3)
-    climbing = Ascent(settings, mine, steps=5)
+    climbing = ascent(settings, mine, steps=5)
     everyone = torch.ones(3, dtype=torch.bool)
     optimizer = torch.optim.Adam([theirs], betas=(0.8, 0.95), eps=1e-3, maximize=True)
     for number in range(5):
@@ -121,15 +121,15 @@ def test_a_gradient_of_nothing_moves_nothing(settings: Adam) -> None:
 def test_a_factored_step_does_not_depend_on_the_size_of_the_gradient() -> None:
     gradient = torch.randn(1, 3, 8, 6, generator=torch.Generator().manual_seed(0))
     ends = []
-    for size in (1e-4, 1.0, 1e6):
+    for size in (1e-4, 1.0, 1e16):
         parameters = torch.zeros(1, 3, 8, 6)
         climbing = ascent(FactoredAdam(0.3), parameters, steps=2)
         for number in range(2):
             at = torch.full((1,), number)
             climbing.step(parameters, size * gradient, numbers=at, moves=at >= 0)
         ends.append(parameters)
-    assert torch.allclose(ends[0], ends[1], rtol=1e-3)
-    assert torch.allclose(ends[2], ends[1], rtol=1e-5)
+    assert torch.allclose(ends[0], ends[1], rtol=1e-3)  # epsilon is 1e-4 of that gradient
+    assert torch.allclose(ends[2], ends[1], rtol=1e-5)  # a hundred roundings of float32
     assert 0.1 < ends[1].square().mean().sqrt() < 1
 
 

@@ -1,6 +1,9 @@
 """Steps of Adam and its kin for many rows, each at a step of its own."""
 
-from typing import ClassVar
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool
@@ -8,31 +11,30 @@ from torch import Tensor
 
 from featviz.engine.recipe import Adam, FactoredAdam
 from featviz.kernels import kernels
-from featviz.kernels.factored import scales
+from featviz.kernels.factored import LIMIT, scales
 from featviz.kernels.rows import finite
 from featviz.shapes import Flags, Rows, Steps
 
 
 def ascent(settings: Adam, like: Tensor, *, steps: int) -> "Ascent":
     """Of the optimizer that the settings are of."""
-    kind = FactoredAscent if isinstance(settings, FactoredAdam) else Ascent
+    kind = FactoredAscent if isinstance(settings, FactoredAdam) else AdamAscent
     return kind(settings, like, steps=steps)
 
 
-class Ascent:
-    """Adam's state for a batch of rows; every row could be alone.
+class Ascent(ABC):
+    """An optimizer's state for a batch of rows; every row could be alone.
 
     The rates and corrections of all steps are laid out once, so that rows may be at different
     steps and nothing is computed on the host.
-
-    Source: Kingma and Ba 2015, algorithm 1, as in torch.optim.Adam.
     """
 
-    kernel: ClassVar[str] = "ascend"
+    limit: ClassVar[float] = math.inf
+    """Of what is taken for a number in a gradient."""
 
     def __init__(self, settings: Adam, like: Tensor, *, steps: int) -> None:
         self.settings = settings
-        self.memory = self._memory(like)
+        self.memory = (torch.zeros_like(like), *self._squares(like))
         """Of the past, a row for each of the batch: the mean of gradients, then of squares."""
         numbers = range(steps)
         self._sizes = like.new_tensor(
@@ -46,12 +48,12 @@ class Ascent:
         settings = self.settings
         room = kernels("ascent", parameters)
         if room is not None:
-            return getattr(room, self.kernel)(
+            return self._kernel(room)(
                 *(parameters, gradient, self.memory),
                 *((self._sizes, self._roots), numbers, moves),
                 (settings.beta1, settings.beta2, settings.epsilon),
             )
-        is_finite = finite(gradient)
+        is_finite = finite(gradient, limit=self.limit)
         moves = moves & is_finite
         at = numbers.clamp(max=len(self._sizes) - 1)
         shape = (-1, *[1] * (parameters.ndim - 1))
@@ -73,24 +75,44 @@ class Ascent:
             mask = chosen.view(-1, *[1] * (memory.ndim - 1))
             memory[rows] = memory[rows].masked_fill(mask, 0)
 
-    def _memory(self, like: Tensor) -> tuple[Tensor, ...]:
-        return torch.zeros_like(like), torch.zeros_like(like)
+    @abstractmethod
+    def _squares(self, like: Tensor) -> tuple[Tensor, ...]:
+        """The memory of squares, with nothing remembered."""
 
+    @abstractmethod
+    def _kernel(self, room: Any) -> Callable[..., Flags]:
+        """Which of the kernels does the step."""
+
+    @abstractmethod
     def _scale(self, gradient: Tensor) -> Tensor:
         """What a step is divided by, before corrections, once it has seen the gradient."""
+
+
+class AdamAscent(Ascent):
+    """Adam's own: Kingma and Ba 2015, algorithm 1, as in torch.optim.Adam."""
+
+    def _squares(self, like: Tensor) -> tuple[Tensor, ...]:
+        return (torch.zeros_like(like),)
+
+    def _kernel(self, room: Any) -> Callable[..., Flags]:
+        return room.ascend
+
+    def _scale(self, gradient: Tensor) -> Tensor:
         (square,), beta2 = self.memory[1:], self.settings.beta2
         return square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2).sqrt()
 
 
 class FactoredAscent(Ascent):
-    """The same with shared second moments, of rows (color, row, column): see `FactoredAdam`."""
+    """With shared second moments, of rows (color, row, column): see `FactoredAdam`."""
 
-    kernel = "ascend_factored"
+    limit = LIMIT
 
-    def _memory(self, like: Tensor) -> tuple[Tensor, ...]:
+    def _squares(self, like: Tensor) -> tuple[Tensor, ...]:
         batch, channels, rows, columns = like.shape
-        by_row, by_column = (like.new_zeros(batch, channels, side) for side in (rows, columns))
-        return torch.zeros_like(like), by_row, by_column
+        return like.new_zeros(batch, channels, rows), like.new_zeros(batch, channels, columns)
+
+    def _kernel(self, room: Any) -> Callable[..., Flags]:
+        return room.ascend_factored
 
     def _scale(self, gradient: Tensor) -> Tensor:
         squares = gradient.square()

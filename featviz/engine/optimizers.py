@@ -18,7 +18,7 @@ def optimizer_of(settings: Adam, parameters: Tensor) -> Optimizer:
     return torch.optim.Adam([parameters], betas=betas, eps=settings.epsilon, maximize=True)
 
 
-class Factored(Optimizer):
+class Factored(Optimizer):  # so that the loop can take it for torch's
     """See `FactoredAdam`; of parameters (picture, color, row, column)."""
 
     def __init__(self, settings: FactoredAdam, parameters: Tensor) -> None:

@@ -58,13 +58,19 @@ class Adam:
             raise UnknownName("decay", str(self.decays), [*_POWERS, "True", "False"])
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise OutOfRange(
-                "learning_rate", self.learning_rate, low="above 0", high="any", where="Adam"
+                "learning_rate",
+                self.learning_rate,
+                low="above 0",
+                high="any",
+                where=type(self).__name__,
             )
         if not (math.isfinite(self.epsilon) and self.epsilon > 0):
-            raise OutOfRange("epsilon", self.epsilon, low="above 0", high="any", where="Adam")
+            raise OutOfRange(
+                "epsilon", self.epsilon, low="above 0", high="any", where=type(self).__name__
+            )
         for name, value in (("beta1", self.beta1), ("beta2", self.beta2)):
             if not 0 <= value < 1:
-                raise OutOfRange(name, value, low=0, high="below 1", where="Adam")
+                raise OutOfRange(name, value, low=0, high="below 1", where=type(self).__name__)
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of a step, counted from 0, among `steps`."""
@@ -82,11 +88,13 @@ class FactoredAdam(Adam):
 
     The moment of coefficient (i, j) is v = r_i c_j / mean(r), of means r, c of squares over a row
     and a column of its color. A step divides by v**(3/8) * V**(1/8) for Adam's v**(1/2), with the
-    mean V of all of the picture's, so that the size of the gradient cancels as it does there.
+    mean V of all of the picture's, so that the size of the gradient cancels as it does there. A
+    gradient of 2**56 or more counts as no number.
 
-    Source: the factors, Shazeer and Stern 2018, "Adafactor", section 3; a power below 1/2, Chen
-    and Gu 2018, "Padam". The short memory and the power are our own trials' (LOG.md); of roots of
-    roots, so that no library's power rounds one row otherwise than the next.
+    Source: the factors, Shazeer and Stern 2018, "Adafactor", section 3, without its clipping: a
+    step may be larger than the rate; a power below 1/2, Chen and Gu 2018, "Padam". The short
+    memory and the power are our own trials' (LOG.md); of roots of roots, so that no library's
+    power rounds one row otherwise than the next.
     """
 
     decays: Decay = "cubic"

@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor
 
+LIMIT = 2.0**56
+"""Of a gradient: the sums of larger ones' squares would be no numbers."""
+
 
 def scales(by_row: Tensor, by_column: Tensor) -> tuple[Tensor, Tensor]:
     """Factors by row and by column whose product a coefficient's step is divided by.

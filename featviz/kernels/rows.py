@@ -1,12 +1,13 @@
 """What is asked of each row of numbers, in torch's own operations: they run everywhere."""
 
-import torch
+import math
+
 from torch import Tensor
 
 from featviz.shapes import Flags
 
 
-def finite(values: Tensor) -> Flags:
-    """Rows in which every value is a number: neither NaN nor infinite."""
+def finite(values: Tensor, *, limit: float = math.inf) -> Flags:
+    """Rows in which every value is a number of a size below the limit."""
     flat = values.flatten(1)  # whose extremes are NaN where anything is
-    return torch.isfinite(flat.amin(dim=1)) & torch.isfinite(flat.amax(dim=1))
+    return (flat.amin(dim=1) > -limit) & (flat.amax(dim=1) < limit)

@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from featviz.kernels.factored import scales
+from featviz.kernels.factored import LIMIT, scales
 from featviz.kernels.layout import BLOCK, grid
 from featviz.kernels.rows import finite
 from featviz.shapes import Flags, Steps
@@ -51,13 +51,13 @@ def ascend_factored(
     settings: tuple[float, float, float],
 ) -> Flags:
     """The same of pictures (channel, row, column), whose squares `memory` has by row and by
-    column."""
+    column, and whose gradients stay below LIMIT."""
     assert all(each.is_contiguous() for each in (parameters, *memory, *rates, numbers, moves))
     images, channels, rows, columns = parameters.shape
     count = parameters[0].numel()
     beta1, beta2, epsilon = settings
     gradient = gradient.contiguous()
-    is_finite = finite(gradient)
+    is_finite = finite(gradient, limit=LIMIT)
     moves = moves & is_finite
     mean, by_row, by_column = memory
     width = triton.next_power_of_2(columns)
@@ -67,7 +67,7 @@ def ascend_factored(
     )
     scale_by_row, scale_by_column = scales(by_row, by_column)
     _ascend_factored[grid(images, count)](
-        *(parameters, gradient, mean, scale_by_row, scale_by_column.contiguous(), *rates, numbers),
+        *(parameters, gradient, mean, scale_by_row, scale_by_column, *rates, numbers),
         *(moves, len(rates[0]), count, channels, rows, columns, 1 - beta1, epsilon, BLOCK),
     )
     return is_finite

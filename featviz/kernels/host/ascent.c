@@ -4,11 +4,11 @@
 
 #include "common.h"
 
-INLINE int are_finite(const float *values, count number) {
-    const int32_t exponent = 0x7f800000, *bits = (const int32_t *)values;
-    int32_t found = 0;
-    for (count at = 0; at < number; at++) found |= (bits[at] & exponent) == exponent;
-    return !found;
+/* Numbers, neither NaN nor infinite nor as large as the limit. */
+INLINE int are_finite(const float *values, count number, float limit) {
+    int32_t found = 1;
+    for (count at = 0; at < number; at++) found &= fabsf(values[at]) < limit;
+    return found;
 }
 
 /* Rows that do not move have nothing touched but their memory, as if their gradient were zero.
@@ -21,7 +21,7 @@ KERNEL ascend(float *restrict parameters, const float *restrict gradient, float 
               float new_in_square, float epsilon, count rows, count values, count threads) {
     SHARED
     for (count row = 0; row < rows; row++) {
-        is_finite[row] = (uint8_t)are_finite(gradient + row * values, values);
+        is_finite[row] = (uint8_t)are_finite(gradient + row * values, values, INFINITY);
         int moves_here = moves[row] && is_finite[row];
         count number = least(numbers[row], steps - 1);
         float size = moves_here ? sizes[number] : 0, root = roots[number];
@@ -67,13 +67,13 @@ KERNEL ascend_factored(float *restrict parameters, const float *restrict gradien
                        const float *restrict sizes, const float *restrict roots,
                        const int64_t *restrict numbers, const uint8_t *restrict moves,
                        uint8_t *restrict is_finite, count steps, float new_in_mean, float beta2,
-                       float new_in_square, float epsilon, count pictures, count channels,
-                       count rows, count columns, count threads) {
+                       float new_in_square, float epsilon, float limit, count pictures,
+                       count channels, count rows, count columns, count threads) {
     SHARED
     for (count picture = 0; picture < pictures; picture++) {
         count from = picture * channels, values = channels * rows * columns;
         const float *slopes = gradient + picture * values;
-        is_finite[picture] = (uint8_t)are_finite(slopes, values);
+        is_finite[picture] = (uint8_t)are_finite(slopes, values, limit);
         int moves_here = moves[picture] && is_finite[picture];
         count number = least(numbers[picture], steps - 1);
         float size = moves_here ? sizes[number] : 0, root = roots[number];

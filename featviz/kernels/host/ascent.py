@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from featviz.kernels.factored import LIMIT
 from featviz.kernels.host.library import call
 from featviz.shapes import Flags, Steps
 
@@ -44,13 +45,13 @@ def ascend_factored(
     settings: tuple[float, float, float],
 ) -> Flags:
     """The same of pictures (channel, row, column), whose squares `memory` has by row and by
-    column."""
+    column, and whose gradients stay below LIMIT."""
     assert all(each.is_contiguous() for each in (parameters, *memory, *rates, numbers, moves))
     beta1, beta2, epsilon = settings
     is_finite = torch.empty_like(moves)
     call(
         *("ascend_factored", parameters, gradient.contiguous(), *memory, *rates, numbers, moves),
-        *(is_finite, len(rates[0]), 1 - beta1, beta2, 1 - beta2, epsilon),
+        *(is_finite, len(rates[0]), 1 - beta1, beta2, 1 - beta2, epsilon, LIMIT),
         *parameters.shape,
     )
     return is_finite
