@@ -36,12 +36,14 @@ KERNEL ascend(float *restrict parameters, const float *restrict gradient, float 
     }
 }
 
+#define LANES 16 /* of sums: as many on every processor, so that they round alike */
+
 /* Adds the squares of a row to those of its columns; returns their sum. */
 INLINE float squared(float *restrict by_column, const float *restrict values, count columns) {
-    float sums[LINE] = {0}, total = 0;
+    float sums[LANES] = {0}, total = 0;
     count at = 0;
-    for (; at + LINE <= columns; at += LINE) {
-        for (int lane = 0; lane < LINE; lane++) {
+    for (; at + LANES <= columns; at += LANES) {
+        for (int lane = 0; lane < LANES; lane++) {
             float square = values[at + lane] * values[at + lane];
             sums[lane] += square;
             by_column[at + lane] += square;
@@ -51,7 +53,7 @@ INLINE float squared(float *restrict by_column, const float *restrict values, co
         total += values[at] * values[at];
         by_column[at] += values[at] * values[at];
     }
-    for (int lane = 0; lane < LINE; lane++) total += sums[lane];
+    for (int lane = 0; lane < LANES; lane++) total += sums[lane];
     return total;
 }
 
