@@ -41,17 +41,13 @@ KERNEL ascend(float *restrict parameters, const float *restrict gradient, float 
 /* Adds the squares of a row to those of its columns; returns their sum. */
 INLINE float squared(float *restrict by_column, const float *restrict values, count columns) {
     float sums[LANES] = {0}, total = 0;
-    count at = 0;
-    for (; at + LANES <= columns; at += LANES) {
-        for (int lane = 0; lane < LANES; lane++) {
-            float square = values[at + lane] * values[at + lane];
+    for (count from = 0; from < columns; from += LANES) {
+        int lanes = (int)least(LANES, columns - from);
+        for (int lane = 0; lane < lanes; lane++) {
+            float square = values[from + lane] * values[from + lane];
             sums[lane] += square;
-            by_column[at + lane] += square;
+            by_column[from + lane] += square;
         }
-    }
-    for (; at < columns; at++) {
-        total += values[at] * values[at];
-        by_column[at] += values[at] * values[at];
     }
     for (int lane = 0; lane < LANES; lane++) total += sums[lane];
     return total;
@@ -68,7 +64,7 @@ KERNEL ascend_factored(float *restrict parameters, const float *restrict gradien
                        float *restrict mean, float *restrict by_row, float *restrict by_column,
                        const float *restrict sizes, const float *restrict roots,
                        const int64_t *restrict numbers, const uint8_t *restrict moves,
-                       uint8_t *restrict is_finite, count steps, float new_in_mean, float beta2,
+                       uint8_t *restrict is_finite, count steps, float new_in_mean,
                        float new_in_square, float epsilon, float limit, count pictures,
                        count channels, count rows, count columns, count threads) {
     SHARED
@@ -88,12 +84,11 @@ KERNEL ascend_factored(float *restrict parameters, const float *restrict gradien
                 float sum = 0;
                 if (moves_here)
                     sum = squared(across, slopes + (channel * rows + row) * columns, columns);
-                high[row] = high[row] * beta2 + new_in_square * (sum / (float)columns);
+                high[row] += new_in_square * (sum / (float)columns - high[row]);
                 total += high[row];
             }
             for (count column = 0; column < columns; column++)
-                wide[column] =
-                    wide[column] * beta2 + new_in_square * (across[column] / (float)rows);
+                wide[column] += new_in_square * (across[column] / (float)rows - wide[column]);
             means[channel] = total / (float)rows;
             whole += means[channel] / (float)channels;
         }

@@ -51,7 +51,7 @@ def ascend_factored(
     is_finite = torch.empty_like(moves)
     call(
         *("ascend_factored", parameters, gradient.contiguous(), *memory, *rates, numbers, moves),
-        *(is_finite, len(rates[0]), 1 - beta1, beta2, 1 - beta2, epsilon, LIMIT),
+        *(is_finite, len(rates[0]), 1 - beta1, 1 - beta2, epsilon, LIMIT),
         *parameters.shape,
     )
     return is_finite
