@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -72,8 +73,8 @@ def test_a_second_one_that_is_dropped_within_leaves_the_first() -> None:
 def test_handlers_are_put_back_whatever_comes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     before, set_one = handlers(), signal.signal
 
-    def interrupting(number: int, handler: object) -> object:
-        was = set_one(number, handler)  # type: ignore[arg-type]
+    def interrupting(number: int, handler: Any) -> Any:
+        was = set_one(number, handler)
         if handler is signal.default_int_handler:
             signal.raise_signal(signal.SIGINT)
         return was

@@ -16,7 +16,7 @@ from featviz.engine.execution import execution
 from featviz.engine.objectives import Channel, Likeness, Neuron
 from featviz.engine.optimize import optimize
 from featviz.engine.picture import Picture
-from featviz.engine.recipe import Plateau, Recipe, default_recipe
+from featviz.engine.recipe import Adam, FactoredAdam, Plateau, Recipe, default_recipe
 from featviz.engine.render import render_each
 from featviz.engine.slots import Slots, optimize_batch, stream
 from featviz.errors import NotAvailable
@@ -63,10 +63,12 @@ def test_order_of_arrival_and_slot_do_not_change_pictures(network: Network) -> N
         assert_same(forwards[index], backwards[10 - index])
 
 
-def test_who_comes_late_is_as_the_reference_loop_has_it() -> None:
+@pytest.mark.parametrize("optimizer", [Adam(), FactoredAdam()])
+def test_who_comes_late_is_as_the_reference_loop_has_it(optimizer: Adam) -> None:
     """In float64, with refills in the middle of the others' steps."""
     network = network_of(Everything())
-    asked = recipes(network, 5, steps=40, stop=Plateau(4, 4, 0.08), wake_sd=0.0)
+    leaving = {"steps": 40, "stop": Plateau(4, 4, 0.08), "wake_sd": 0.0}
+    asked = recipes(network, 5, **leaving, optimizer=optimizer)
     done = finished(network, asked, 2)
     for index, recipe in enumerate(asked):
         steps = list(optimize(network, recipe, dtype=torch.float64))

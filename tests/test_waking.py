@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from featviz.engine.objectives import Channel
 from featviz.engine.optimize import optimize
 from featviz.engine.penalties import TotalVariation
-from featviz.engine.recipe import Recipe, default_recipe
+from featviz.engine.recipe import Adam, FactoredAdam, Recipe, default_recipe
 from featviz.engine.slots import optimize_batch
 from featviz.image.parameterizations import Fourier
 from featviz.image.transforms import Stack
@@ -67,8 +67,9 @@ def test_a_unit_that_never_stirred_is_woken(edges: Network) -> None:
     assert asleep.moved.tolist() == [False]
 
 
-def test_only_sleepers_begin_again(edges: Network) -> None:
-    rows = [asked(edges, 2), asked(edges, 0), asked(edges, 1)]
+@pytest.mark.parametrize("optimizer", [Adam(), FactoredAdam()])
+def test_only_sleepers_begin_again(edges: Network, optimizer: Adam) -> None:
+    rows = [replace(asked(edges, channel), optimizer=optimizer) for channel in (2, 0, 1)]
     together = optimize_batch(edges, rows)
     assert together.moved.tolist() == [True, True, False]
     for row, recipe in enumerate(rows):

@@ -75,6 +75,16 @@ def ascend_factored(
 
 @triton.jit
 @no_type_check
+def _climb(parameters, mean, at, is_there, slope, new_in_mean, size, scale):
+    before = tl.load(mean + at, mask=is_there, other=0.0)
+    first = before + new_in_mean * (slope - before)
+    moved = tl.load(parameters + at, mask=is_there, other=0.0) + first * size / scale
+    tl.store(mean + at, first, mask=is_there)
+    tl.store(parameters + at, moved, mask=is_there)
+
+
+@triton.jit
+@no_type_check
 def _ascend(
     parameters,
     gradient,
@@ -100,16 +110,12 @@ def _ascend(
     does_move = tl.load(moves + image).to(tl.int1)
     slope = tl.load(gradient + at, mask=is_there, other=0.0)
     slope = tl.where(does_move, slope, 0.0)
-    before = tl.load(mean + at, mask=is_there, other=0.0)
-    first = before + new_in_mean * (slope - before)
     second = tl.load(square + at, mask=is_there, other=0.0) * beta2
     second += new_in_square * slope * slope
     scale = tl.sqrt_rn(second) / tl.load(roots + number) + epsilon
-    size = tl.where(does_move, tl.load(sizes + number), 0.0)
-    moved = tl.load(parameters + at, mask=is_there, other=0.0) + first * size / scale
-    tl.store(mean + at, first, mask=is_there)
     tl.store(square + at, second, mask=is_there)
-    tl.store(parameters + at, moved, mask=is_there)
+    size = tl.where(does_move, tl.load(sizes + number), 0.0)
+    _climb(parameters, mean, at, is_there, slope, new_in_mean, size, scale)
 
 
 @triton.jit
@@ -181,10 +187,6 @@ def _ascend_factored(
     does_move = tl.load(moves + image).to(tl.int1)
     slope = tl.load(gradient + at, mask=is_there, other=0.0)
     slope = tl.where(does_move, slope, 0.0)
-    before = tl.load(mean + at, mask=is_there, other=0.0)
-    first = before + new_in_mean * (slope - before)
     scale = high * wide / tl.load(roots + number) + epsilon
     size = tl.where(does_move, tl.load(sizes + number), 0.0)
-    moved = tl.load(parameters + at, mask=is_there, other=0.0) + first * size / scale
-    tl.store(mean + at, first, mask=is_there)
-    tl.store(parameters + at, moved, mask=is_there)
+    _climb(parameters, mean, at, is_there, slope, new_in_mean, size, scale)
