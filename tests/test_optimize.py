@@ -22,6 +22,7 @@ from featviz.engine.stopping import Stopping
 from featviz.errors import NotFinite
 from featviz.image.parameterizations import Fourier, Pixel
 from featviz.image.transforms import Jitter, Noise, Pad, Rotate, Scale, Stack
+from featviz.kernels.factored import LIMIT
 from featviz.kernels.rows import finite
 from featviz.network.network import Network
 
@@ -116,6 +117,18 @@ def test_a_gradient_of_nothing_moves_nothing(settings: Adam) -> None:
     assert (parameters[0] == 1).all()
     assert (parameters[1, :2] == 1).all()
     assert (parameters[1, 2] > 1).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_gradient_whose_squares_are_no_numbers_is_none(dtype: torch.dtype) -> None:
+    parameters, gradient = (torch.ones(3, 1, 4, 5, dtype=dtype) for _ in range(2))
+    gradient[1, 0, 2, 3], gradient[2, 0, 0, 0] = -LIMIT, LIMIT / 2
+    climbing = ascent(FactoredAdam(), parameters, steps=2)
+    at = torch.zeros(3, dtype=torch.int64)
+    told = climbing.step(parameters, gradient, numbers=at, moves=at == 0)
+    assert told.tolist() == [True, False, True]
+    assert (parameters[1] == 1).all()
+    assert torch.isfinite(parameters).all()
 
 
 def test_a_factored_step_does_not_depend_on_the_size_of_the_gradient() -> None:

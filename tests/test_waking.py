@@ -80,9 +80,12 @@ def test_only_sleepers_begin_again(edges: Network, optimizer: Adam) -> None:
     assert not torch.equal(together.images[1], unwoken.images[1])
 
 
-def test_a_penalty_does_not_make_a_dead_unit_look_alive(edges: Network) -> None:
-    recipe = asked(edges, 1)
+@pytest.mark.parametrize("optimizer", [Adam(), FactoredAdam()])
+def test_a_penalty_does_not_make_a_dead_unit_look_alive(edges: Network, optimizer: Adam) -> None:
+    recipe = replace(asked(edges, 1), optimizer=optimizer)
     penalized = replace(recipe, objective=recipe.objective - 0.1 * TotalVariation())
     finished = optimize_batch(edges, [penalized])
     assert len(set(finished.course[:, 0].tolist())) > 1
     assert finished.moved.tolist() == [False]
+    last = list(optimize(edges, penalized, dtype=torch.float64))[-1]
+    torch.testing.assert_close(finished.images, last.images, rtol=0, atol=1e-9)
